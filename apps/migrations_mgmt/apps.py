@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class MigrationsMgmtConfig(AppConfig):
+    name = "apps.migrations_mgmt"
+    label = "migrations_mgmt"

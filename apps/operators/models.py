@@ -1,0 +1,126 @@
+"""People who sign in here, what they may do in which organisation, and the tokens of their scripts."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from apps.organizations.models import Organization, OrganizationOwned
+
+
+class OperatorManager(BaseUserManager["Operator"]):
+    """Creates operators by e-mail address."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> Operator:
+        operator = self.model(email=self.normalize_email(email).lower(), **fields)
+        operator.set_password(password)
+        operator.save(using=self._db)
+        return operator
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> Operator:
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> Operator:
+        return self.get(email__iexact=username)
+
+
+class Operator(AbstractBaseUser, PermissionsMixin):
+    """A person who signs in to AUM. `is_staff` opens the Django admin for support; it gives no right in an organisation."""
+
+    class Theme(models.TextChoices):
+        SYSTEM = "", "As the system"
+        LIGHT = "light", "Light"
+        DARK = "dark", "Dark"
+
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=150, blank=True)
+    is_active = models.BooleanField(default=True)
+    is_staff = models.BooleanField(default=False)
+    theme = models.CharField(max_length=10, choices=Theme.choices, default=Theme.SYSTEM, blank=True)
+    shortcuts_off = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now)
+    disabled_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[OperatorManager] = OperatorManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        constraints = [models.UniqueConstraint(Lower("email"), name="operator_email_once")]
+
+    def __str__(self) -> str:
+        return self.name or self.email
+
+
+class Role(models.TextChoices):
+    """Roles are sets of permissions (`apps.operators.permissions`), not a ladder; one operator may hold several."""
+
+    VIEWER = "viewer", "Viewer"
+    HELPDESK = "helpdesk", "Helpdesk"
+    APPROVER = "approver", "Approver"
+    ADMIN = "admin", "Admin"
+    OWNER = "owner", "Owner"
+
+
+class Grant(OrganizationOwned):
+    """One role of one operator in one organisation. `granted_at` starts the 24 hours before which nobody approves."""
+
+    operator = models.ForeignKey(Operator, on_delete=models.CASCADE, related_name="grants")
+    role = models.CharField(max_length=20, choices=Role.choices)
+    granted_at = models.DateTimeField()
+    granted_by = models.CharField(max_length=254)
+    # The first owner of an installation is not new to it: the delay would only stop its set-up.
+    is_founding = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["operator", "organization", "role"], name="grant_once")]
+
+    def __str__(self) -> str:
+        return f"{self.operator}: {self.get_role_display()}"
+
+
+class ApiToken(OrganizationOwned):
+    """A script's token: shown once, stored as a SHA-256 hash (the token has 256 bits of its own), scoped, expiring."""
+
+    operator = models.ForeignKey(Operator, on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=12)
+    token_hash = models.CharField(max_length=64, unique=True)
+    scopes = ArrayField(models.CharField(max_length=20))
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+class FirstOwnerLink(models.Model):
+    """The one-time link that script/server prints while no operator exists; only its hash is kept."""
+
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"first owner link of {self.created_at:%Y-%m-%d}"
+
+
+def roles_of(operator: Operator, organization: Organization) -> frozenset[str]:
+    """The roles that `operator` holds in `organization`; empty for an operator that was disabled."""
+    if not operator.is_active:
+        return frozenset()
+    return frozenset(Grant.objects.of(organization).filter(operator=operator).values_list("role", flat=True))

@@ -1,0 +1,342 @@
+"""The mirror of an Atlassian directory: one wide row per account, its memberships, what its groups grant, and syncs.
+
+The wide row carries every predicate (PERFORMANCE.md 1): small integers for states, a bit mask for products, last activity
+overall and per main product, and an array of groups. Detail tables stay the truth; both change in one transaction.
+"""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models.functions import Now
+
+from apps.organizations.models import Directory, OrganizationOwned
+
+
+class Product(models.TextChoices):
+    """The paid products with columns of their own; any other key of Atlassian's is kept as it comes."""
+
+    JIRA = "jira", "Jira Software"
+    CONFLUENCE = "confluence", "Confluence"
+    JSM = "jsm", "Jira Service Management"
+    BITBUCKET = "bitbucket", "Bitbucket"
+
+
+# Bits of Account.products; OTHER stands for any product without a column of its own.
+PRODUCT_BITS = {Product.JIRA: 1, Product.CONFLUENCE: 2, Product.JSM: 4, Product.BITBUCKET: 8}
+OTHER_PRODUCT_BIT = 16
+
+
+class AccountStatus(models.IntegerChoices):
+    UNKNOWN = 0, "Not known"
+    ACTIVE = 1, "Active"
+    INACTIVE = 2, "Deactivated"
+    CLOSED = 3, "Deleted"
+
+
+class MembershipStatus(models.IntegerChoices):
+    UNKNOWN = 0, "Not known"
+    ACTIVE = 1, "Active"
+    SUSPENDED = 2, "Suspended"
+    NO_MEMBERSHIP = 3, "No membership"
+
+
+class ClaimStatus(models.IntegerChoices):
+    UNKNOWN = 0, "Not known"
+    MANAGED = 1, "Managed"
+    UNMANAGED = 2, "External"
+
+
+class ManagementSource(models.IntegerChoices):
+    UNKNOWN = 0, "Not known"
+    INVITED = 1, "Invited"
+    SYNCED = 2, "Identity provider"
+
+
+class AccountKind(models.IntegerChoices):
+    PERSON = 1, "Person"
+    SERVICE = 2, "Service"
+    APP = 3, "App"
+    BOT = 4, "Bot"
+
+
+class Activity(models.IntegerChoices):
+    """Last activity has these states and no others (P1). NOT_APPLICABLE: the product is not held."""
+
+    NOT_APPLICABLE = 0, "Not applicable"
+    UNKNOWN = 1, "Not known"
+    NEVER = 2, "Never"
+    KNOWN = 3, "Known"
+
+
+class Account(OrganizationOwned):
+    """A person (or service, app, bot) in the organisation, as Atlassian last gave it."""
+
+    account_id = models.CharField(max_length=128)
+    name = models.CharField(max_length=500)
+    # Lower-case name, or the account id where there is no name: the NOT NULL key that lists page by.
+    sort_name = models.CharField(max_length=500)
+    email = models.CharField(max_length=320, null=True, blank=True)  # noqa: DJ001 - null says that Atlassian hides it
+    account_status = models.SmallIntegerField(choices=AccountStatus.choices)
+    membership_status = models.SmallIntegerField(choices=MembershipStatus.choices)
+    claim_status = models.SmallIntegerField(choices=ClaimStatus.choices)
+    management_source = models.SmallIntegerField(choices=ManagementSource.choices, default=ManagementSource.UNKNOWN)
+    is_for_deletion = models.BooleanField(default=False)
+    kind = models.SmallIntegerField(choices=AccountKind.choices, default=AccountKind.PERSON)
+    is_kind_released = models.BooleanField(default=False)
+    added_to_org_at = models.DateTimeField(null=True, blank=True)
+
+    products = models.IntegerField(default=0)
+    # Newest known activity over all held products; `has_unknown_activity` when any held product's activity is unknown.
+    last_active_at = models.DateTimeField(null=True, blank=True)
+    has_unknown_activity = models.BooleanField(default=False)
+    jira_activity = models.SmallIntegerField(choices=Activity.choices, default=Activity.NOT_APPLICABLE)
+    jira_last_active_at = models.DateTimeField(null=True, blank=True)
+    jira_granted_seen_at = models.DateTimeField(null=True, blank=True)
+    confluence_activity = models.SmallIntegerField(choices=Activity.choices, default=Activity.NOT_APPLICABLE)
+    confluence_last_active_at = models.DateTimeField(null=True, blank=True)
+    confluence_granted_seen_at = models.DateTimeField(null=True, blank=True)
+    jsm_activity = models.SmallIntegerField(choices=Activity.choices, default=Activity.NOT_APPLICABLE)
+    jsm_last_active_at = models.DateTimeField(null=True, blank=True)
+    jsm_granted_seen_at = models.DateTimeField(null=True, blank=True)
+    bitbucket_activity = models.SmallIntegerField(choices=Activity.choices, default=Activity.NOT_APPLICABLE)
+    bitbucket_last_active_at = models.DateTimeField(null=True, blank=True)
+    bitbucket_granted_seen_at = models.DateTimeField(null=True, blank=True)
+
+    group_ids = ArrayField(models.BigIntegerField(), default=list)
+    is_org_admin = models.BooleanField(default=False)
+    is_site_admin = models.BooleanField(default=False)
+    # The owner of the API key or of the personal token: never a target (P2).
+    is_connection_owner = models.BooleanField(default=False)
+
+    status_changed_at = models.DateTimeField(null=True, blank=True)
+    # Latest restore, activate, re-invite or re-grant: the idle clock starts anew there (DESIGN.md §12).
+    idle_floor_at = models.DateTimeField(null=True, blank=True)
+    # Latest end of any exemption or snooze of this account, past or future; 'infinity' is stored as year 9999.
+    exempt_until = models.DateTimeField(null=True, blank=True)
+    # While set and in the future, a sync does not overwrite statuses and groups: a write is not yet read back.
+    pending_until = models.DateTimeField(null=True, blank=True)
+    vanished_at = models.DateTimeField(null=True, blank=True)
+    first_seen_at = models.DateTimeField(db_default=Now())
+    synced_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "account_id"], name="account_id_once")]
+        indexes = [
+            models.Index(fields=["organization", "sort_name", "id"], name="account_sort"),
+            models.Index(fields=["organization", "last_active_at", "id"], name="account_last_active"),
+            models.Index(
+                fields=["organization", "account_status", "membership_status", "claim_status", "sort_name", "id"],
+                name="account_status_sort",
+            ),
+            models.Index(fields=["organization", "added_to_org_at"], name="account_added"),
+            GinIndex(fields=["group_ids"], name="account_groups"),
+            GinIndex(fields=["name", "email"], opclasses=["gin_trgm_ops", "gin_trgm_ops"], name="account_text"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.account_id
+
+
+class DirectoryMembership(OrganizationOwned):
+    """An account's state in one directory; the account's own status is derived from all of them."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="directory_memberships")
+    directory = models.ForeignKey(Directory, on_delete=models.CASCADE, related_name="memberships")
+    status = models.SmallIntegerField(choices=MembershipStatus.choices)
+    management_source = models.SmallIntegerField(choices=ManagementSource.choices, default=ManagementSource.UNKNOWN)
+    added_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "directory"], name="directory_membership_once")]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} in {self.directory_id}"
+
+
+class Group(OrganizationOwned):
+    """A group of one directory and what it grants. `grants`: [{"product", "resource", "site", "role"}]."""
+
+    directory = models.ForeignKey(Directory, on_delete=models.CASCADE, related_name="groups")
+    group_id = models.CharField(max_length=128)
+    name = models.CharField(max_length=255)
+    description = models.TextField(blank=True)
+    is_synced = models.BooleanField(default=False)
+    managed_by = models.CharField(max_length=40, blank=True)
+    grants = models.JSONField(default=list)
+    # False until the role assignments were read: what an unread group grants is unknown, not nothing.
+    are_grants_known = models.BooleanField(default=False)
+    granted_products = models.IntegerField(default=0)
+    # Grants organisation, site, product or user-access administration (P15).
+    is_administrative = models.BooleanField(default=False)
+    # An Admin's word that leaving the group takes nothing but the licence.
+    is_licence_only = models.BooleanField(default=False)
+    member_count = models.IntegerField(default=0)
+    vanished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["directory", "group_id"], name="group_id_once")]
+        indexes = [models.Index(fields=["organization", "name"], name="group_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class GroupMembership(OrganizationOwned):
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="group_memberships")
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="memberships")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "group"], name="group_membership_once")]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} in {self.group_id}"
+
+
+class ProductAccess(OrganizationOwned):
+    """A product that an account holds on one site, its last activity there, and through which groups."""
+
+    class Direct(models.IntegerChoices):
+        UNKNOWN = 0, "Not read"
+        NO = 1, "No"
+        YES = 2, "Yes"
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="product_access")
+    product = models.CharField(max_length=60)
+    resource = models.CharField("resource ARI", max_length=300)
+    site = models.CharField("site address or name", max_length=300, blank=True)
+    activity = models.SmallIntegerField(choices=Activity.choices)
+    last_active_at = models.DateTimeField(null=True, blank=True)
+    source = models.CharField(max_length=20, default="api")
+    source_at = models.DateTimeField(null=True, blank=True)
+    # Null for access that was there at the first sync: its beginning is not known and must not reset the idle clock.
+    granted_seen_at = models.DateTimeField(null=True, blank=True)
+    group_ids = ArrayField(models.BigIntegerField(), default=list)
+    direct = models.SmallIntegerField(choices=Direct.choices, default=Direct.UNKNOWN)
+
+    class Meta:
+        verbose_name_plural = "product access"
+        constraints = [models.UniqueConstraint(fields=["account", "resource"], name="product_access_once")]
+        indexes = [models.Index(fields=["organization", "product"], name="product_access_product")]
+
+    def __str__(self) -> str:
+        return f"{self.product} of {self.account_id}"
+
+
+class ProtectedGroup(OrganizationOwned):
+    """Members of these groups are never in a plan that takes access (P2)."""
+
+    group = models.OneToOneField(Group, on_delete=models.PROTECT, related_name="protection")
+    added_at = models.DateTimeField()
+    added_by = models.CharField(max_length=254)
+
+    def __str__(self) -> str:
+        return str(self.group)
+
+
+class Exemption(OrganizationOwned):
+    """A person whom no cleanup touches until a date, or for good. A snooze is the short, automatic form."""
+
+    class Kind(models.TextChoices):
+        EXEMPTION = "exemption", "Exemption"
+        SNOOZE = "snooze", "Snooze"
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="exemptions")
+    kind = models.CharField(max_length=20, choices=Kind.choices, default=Kind.EXEMPTION)
+    reason = models.CharField(max_length=500)
+    starts_at = models.DateTimeField()
+    until = models.DateTimeField(null=True, blank=True)
+    set_by = models.CharField(max_length=254)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-starts_at"]
+        constraints = [models.CheckConstraint(condition=~models.Q(reason=""), name="exemption_has_reason")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} of {self.account}"
+
+
+class SyncRun(OrganizationOwned):
+    """One reading of the whole directory; also the state from which a killed one goes on."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        RUNNING = "running", "In progress"
+        SUCCEEDED = "succeeded", "Success"
+        PARTIAL = "partial", "Partial"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    OPEN = (Status.QUEUED, Status.RUNNING)
+
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.QUEUED)
+    initiator = models.CharField(max_length=20, default="manual")
+    started_by = models.CharField(max_length=254, blank=True)
+    phase = models.CharField(max_length=40, default="queued")
+    # Where each directory's paging stands, which groups were read: enough to go on after a kill.
+    cursor = models.JSONField(default=dict)
+    people_seen = models.IntegerField(default=0)
+    people_total = models.IntegerField(null=True, blank=True)
+    groups_seen = models.IntegerField(default=0)
+    people_added = models.IntegerField(default=0)
+    people_changed = models.IntegerField(default=0)
+    people_vanished = models.IntegerField(default=0)
+    # Figures that data trust is judged by, of this run: {"people", "with_activity", "unknown_activity", …}.
+    trust = models.JSONField(default=dict)
+    is_trusted = models.BooleanField(null=True, blank=True)
+    distrust_reasons = models.JSONField(default=list)
+    baseline_accepted_by = models.CharField(max_length=254, blank=True)
+    baseline_accepted_at = models.DateTimeField(null=True, blank=True)
+    baseline_reason = models.CharField(max_length=500, blank=True)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_detail = models.TextField(blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    lease_token = models.UUIDField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization"],
+                condition=models.Q(status__in=["queued", "running"]),
+                name="sync_one_open",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"sync {self.pk} of {self.organization}"
+
+
+class SyncedPerson(models.Model):
+    """Staging of a running sync: one row per person and directory, as parsed, until the merge. Unlogged, no indexes."""
+
+    sync_run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False)
+    directory = models.BigIntegerField()
+    page = models.IntegerField()
+    account_id = models.CharField(max_length=128)
+    name = models.CharField(max_length=500)
+    email = models.CharField(max_length=320, null=True)  # noqa: DJ001 - null says that Atlassian hides it
+    status = models.CharField(max_length=30)
+    account_status = models.SmallIntegerField()
+    membership_status = models.SmallIntegerField()
+    claim_status = models.SmallIntegerField()
+    management_source = models.SmallIntegerField()
+    kind = models.SmallIntegerField()
+    added_to_org_at = models.DateTimeField(null=True)
+    is_org_admin = models.BooleanField()
+    is_site_admin = models.BooleanField()
+    # null: not given by Atlassian (unknown); []: given and empty (never).
+    access = models.JSONField(null=True)
+    groups = ArrayField(models.CharField(max_length=128), null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["sync_run", "account_id"], name="synced_person_run")]
+
+    def __str__(self) -> str:
+        return self.account_id

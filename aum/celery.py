@@ -1,0 +1,30 @@
+"""The Celery application: it carries ids between processes; Postgres rows are the truth."""
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_init
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aum.settings")
+
+app = Celery("aum")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def _keep_django_logging(**_kwargs: Any) -> None:
+    """Celery would replace the handlers; connecting this signal keeps those of the settings."""
+
+
+@worker_process_init.connect
+def _prepare_child(**_kwargs: Any) -> None:
+    """A forked child ends with its parent and opens database connections of its own."""
+    from django.db import connections
+
+    from aum.runtime.pdeath import die_with_parent
+
+    die_with_parent()
+    for connection in connections.all(initialized_only=True):
+        connection.close_pool() if getattr(connection, "pool", None) else connection.close()
