@@ -55,12 +55,29 @@ class Scope(StrEnum):
 SCOPE_PERMISSIONS: dict[str, frozenset[Permission]] = {
     Scope.READ: frozenset({Permission.VIEW, Permission.EXPORT}),
     Scope.PREVIEW: frozenset({Permission.VIEW, Permission.PREVIEW, Permission.SYNC}),
-    Scope.RUN: frozenset({Permission.VIEW, Permission.PREVIEW, Permission.ACT, Permission.RUN_RULES, Permission.SYNC,
-                          Permission.KILL_SWITCH}),
+    Scope.RUN: frozenset(
+        {
+            Permission.VIEW,
+            Permission.PREVIEW,
+            Permission.ACT,
+            Permission.RUN_RULES,
+            Permission.SYNC,
+            Permission.KILL_SWITCH,
+        }
+    ),
     Scope.APPROVE: frozenset({Permission.VIEW, Permission.APPROVE}),
     # Never credentials, people, retention: no scope carries OWN.
-    Scope.ADMIN: frozenset({Permission.VIEW, Permission.EXPORT, Permission.RULES, Permission.EXEMPT,
-                            Permission.SETTINGS, Permission.SYNC, Permission.PREVIEW}),
+    Scope.ADMIN: frozenset(
+        {
+            Permission.VIEW,
+            Permission.EXPORT,
+            Permission.RULES,
+            Permission.EXEMPT,
+            Permission.SETTINGS,
+            Permission.SYNC,
+            Permission.PREVIEW,
+        }
+    ),
 }
 
 
@@ -71,4 +88,6 @@ def permissions_of_roles(roles: frozenset[str]) -> frozenset[Permission]:
 
 def permissions_of_scopes(scopes: list[str]) -> frozenset[Permission]:
     """The union of what `scopes` may do; unknown ones allow nothing."""
-    return frozenset().union(*(SCOPE_PERMISSIONS.get(scope, frozenset()) for scope in scopes)) if scopes else frozenset()
+    return (
+        frozenset().union(*(SCOPE_PERMISSIONS.get(scope, frozenset()) for scope in scopes)) if scopes else frozenset()
+    )

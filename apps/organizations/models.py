@@ -72,8 +72,12 @@ class Organization(models.Model):
     calls_in_flight = models.PositiveSmallIntegerField(
         default=4, validators=[MinValueValidator(1), MaxValueValidator(64)]
     )
-    held_plan_days = models.PositiveSmallIntegerField(default=5, validators=[MinValueValidator(1), MaxValueValidator(30)])
-    preview_hours = models.PositiveSmallIntegerField(default=24, validators=[MinValueValidator(1), MaxValueValidator(720)])
+    held_plan_days = models.PositiveSmallIntegerField(
+        default=5, validators=[MinValueValidator(1), MaxValueValidator(30)]
+    )
+    preview_hours = models.PositiveSmallIntegerField(
+        default=24, validators=[MinValueValidator(1), MaxValueValidator(720)]
+    )
     max_data_age_hours = models.PositiveSmallIntegerField(
         default=36, validators=[MinValueValidator(1), MaxValueValidator(720)]
     )

@@ -15,9 +15,7 @@ logger = logging.getLogger(__name__)
 def enqueue(name: str, *, countdown_seconds: float = 0, **ids: Any) -> None:
     """Send task `name` with keyword ids now. A broker that is down is logged, not raised: the sweeper finds the row."""
     try:
-        current_app.send_task(
-            name, kwargs=ids, countdown=countdown_seconds or None, retry=False, ignore_result=True
-        )
+        current_app.send_task(name, kwargs=ids, countdown=countdown_seconds or None, retry=False, ignore_result=True)
     except (OperationalError, OSError) as error:
         logger.warning("task.not_sent", extra={"task": name, "error": type(error).__name__})
 

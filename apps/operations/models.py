@@ -1,0 +1,292 @@
+"""Every change is a row in a frozen plan before it is a call: Operation is plan and run in one row, OperationItem one
+(subject, action, target) of it.
+
+A rule is named by id, version and text, without a foreign key: rules stand above operations and may be deleted while
+their history stays.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+from django.urls import reverse
+
+from apps.organizations.models import Organization, OrganizationOwned
+from apps.users.models import Account
+
+
+class Operation(OrganizationOwned):
+    class Kind(models.TextChoices):
+        SCHEDULED_CLEANUP = "scheduled_cleanup", "Scheduled Cleanup"
+        AUTOMATION_RULE = "automation_rule", "Automation Rule"
+        MANUAL_OPERATION = "manual_operation", "Manual Operation"
+        USER_IMPORT = "user_import", "User Import"
+        BULK_CSV_ACTION = "bulk_csv_action", "Bulk CSV Action"
+        ACTIVATION = "activation", "Activation"
+
+    class Mode(models.TextChoices):
+        SAFE = "safe", "Safe mode"
+        LIVE = "live", "Live mode"
+
+    class Status(models.TextChoices):
+        PLANNING = "planning", "Planning"
+        HELD = "held", "Held"
+        QUEUED = "queued", "Queued"
+        RUNNING = "running", "In progress"
+        WAITING = "waiting", "Waiting"
+        PAUSED = "paused", "Paused"
+        PREVIEWED = "previewed", "Previewed"
+        SUCCEEDED = "succeeded", "Success"
+        PARTIAL_FAILURE = "partial_failure", "Partial failure"
+        FAILED = "failed", "Failed"
+        NO_EFFECT = "no_effect", "No effect"
+        CANCELLED = "cancelled", "Cancelled"
+        REJECTED = "rejected", "Rejected"
+        EXPIRED = "expired", "Expired"
+        SUPERSEDED = "superseded", "Superseded"
+
+    class Initiator(models.TextChoices):
+        MANUAL = "manual", "Manual"
+        AUTOMATED = "automated", "Automated"
+
+    OPEN = (Status.PLANNING, Status.HELD, Status.QUEUED, Status.RUNNING, Status.WAITING, Status.PAUSED)
+    WORKING = (Status.QUEUED, Status.RUNNING, Status.WAITING)
+
+    number = models.PositiveIntegerField()
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True)
+    kind = models.CharField(max_length=30, choices=Kind.choices)
+    mode = models.CharField(max_length=10, choices=Mode.choices)
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.PLANNING)
+    initiator = models.CharField(max_length=20, choices=Initiator.choices)
+    # The author (DECISIONS.md §11): who started the plan or last edited its rule. Never approves it.
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    actor_text = models.CharField(max_length=254)
+    actor_ip = models.GenericIPAddressField(null=True, blank=True)
+    is_by_token = models.BooleanField(default=False)
+
+    name = models.CharField(max_length=200)
+    action = models.CharField(max_length=40)
+    reason = models.TextField(blank=True)
+    rule_id = models.BigIntegerField(null=True, blank=True)
+    rule_version = models.PositiveIntegerField(null=True, blank=True)
+    # Frozen selection and protection: {"selection": …, "protected_group_ids": …, "limits": …}
+    frozen = models.JSONField(default=dict)
+    sentence = models.TextField(blank=True)
+    # Kept for planning after a kill; deleted from the row once the plan is frozen.
+    request = models.JSONField(default=dict)
+
+    plan_hash = models.CharField(max_length=64, blank=True)
+    planned_count = models.PositiveIntegerField(default=0)
+    people_count = models.PositiveIntegerField(default=0)
+    licensed_count = models.PositiveIntegerField(default=0)
+    left_out = models.JSONField(default=dict)
+    outcomes = models.JSONField(default=dict)
+    progress_done = models.PositiveIntegerField(default=0)
+    progress_total = models.PositiveIntegerField(default=0)
+
+    # [{"code", "sentence", …}]: why the plan is held; empty when it is not.
+    held_reasons = models.JSONField(default=list)
+    is_approved = models.BooleanField(default=False)
+    status_detail = models.TextField(blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    applies = models.ForeignKey("self", on_delete=models.RESTRICT, null=True, blank=True, related_name="applied_by")
+    undo_of = models.ForeignKey("self", on_delete=models.RESTRICT, null=True, blank=True, related_name="undone_by")
+    retry_of = models.ForeignKey("self", on_delete=models.RESTRICT, null=True, blank=True, related_name="retried_by")
+    sync_run_id = models.BigIntegerField(null=True, blank=True)
+
+    created_at = models.DateTimeField(db_default=Now())
+    planned_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    waiting_until = models.DateTimeField(null=True, blank=True)
+    first_write_at = models.DateTimeField(null=True, blank=True)
+    driven_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "number"], name="operation_number_once"),
+            models.UniqueConstraint(
+                fields=["rule_id"],
+                condition=models.Q(status__in=["planning", "held", "queued", "running", "waiting", "paused"])
+                & models.Q(rule_id__isnull=False),
+                name="operation_one_open_per_rule",
+            ),
+            models.UniqueConstraint(
+                fields=["applies"],
+                condition=~models.Q(status__in=["cancelled", "rejected", "expired", "superseded"]),
+                name="operation_applied_once",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["organization", "-id"], name="operation_latest"),
+            models.Index(fields=["status"], name="operation_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.number} {self.name}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("operations:run", args=[self.organization.slug, self.number])
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in self.OPEN
+
+    @property
+    def is_live(self) -> bool:
+        return self.mode == self.Mode.LIVE
+
+
+class OperationItem(OrganizationOwned):
+    class Status(models.TextChoices):
+        PENDING = "pending", "To go"
+        CLAIMED = "claimed", "Working"
+        IN_DOUBT = "in_doubt", "Being confirmed"
+        FINISHED = "finished", "Finished"
+
+    class Outcome(models.TextChoices):
+        DONE = "done", "Done"
+        ALREADY_SO = "already_so", "Already so"
+        SKIPPED_PROTECTED = "skipped_protected", "Skipped: protected"
+        SKIPPED_EXEMPT = "skipped_exempt", "Skipped: exempt"
+        SKIPPED_ACTIVE_AGAIN = "skipped_active_again", "Skipped: active again"
+        SKIPPED_NOT_MANAGED = "skipped_not_managed", "Skipped: not managed"
+        SKIPPED_NOTICE_MISSING = "skipped_notice_missing", "Skipped: notice missing"
+        SKIPPED_SHARED_GROUP = "skipped_shared_group", "Skipped: shared group"
+        SKIPPED_CONFLICT = "skipped_conflict", "Skipped: changed since"
+        SKIPPED_GONE = "skipped_gone", "Skipped: gone"
+        SKIPPED_HELD_ROW = "skipped_held_row", "Skipped: held back"
+        NO_EFFECT_SEAT_KEPT = "no_effect_seat_kept", "No effect: seat kept"
+        HANDED_OFF = "handed_off", "Handed off"
+        UNRESOLVED = "unresolved", "Unresolved"
+        FAILED = "failed", "Failed"
+        FAILED_LICENCE_LIMIT = "failed_licence_limit", "Failed: no free licence"
+        CANCELLED = "cancelled", "Cancelled"
+        NOT_ATTEMPTED = "not_attempted", "Not attempted"
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="items")
+    account = models.ForeignKey(Account, on_delete=models.RESTRICT, null=True, blank=True, related_name="+")
+    # The account id, or the e-mail of an invite: what a plan's hash and the audit name.
+    subject = models.CharField(max_length=320)
+    action = models.CharField(max_length=40)
+    # "directory:<id>", "group:<directory id>/<id>", "product:<product>@<resource>", or empty.
+    target = models.CharField(max_length=400, blank=True, default="")
+    # Place in the fixed order of actions (DECISIONS.md §14).
+    rank = models.PositiveSmallIntegerField(default=0)
+    parameters = models.JSONField(default=dict)
+    # {"code", "idle_since", "products": …}: why this account is in; rendered to words by `reasons.sentence`.
+    reason = models.JSONField(default=dict)
+
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
+    outcome = models.CharField(max_length=30, choices=Outcome.choices, blank=True, default="")
+    detail = models.TextField(blank=True, default="")
+    before = models.JSONField(null=True, blank=True)
+    after = models.JSONField(null=True, blank=True)
+    lease_token = models.UUIDField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    # Set in the transaction just before the call: from then on its effect must be read, never guessed.
+    written_at = models.DateTimeField(null=True, blank=True)
+    is_answered = models.BooleanField(default=False)
+    doubt_reads = models.PositiveSmallIntegerField(default=0)
+    next_read_at = models.DateTimeField(null=True, blank=True)
+    atlassian_request_id = models.CharField(max_length=128, blank=True, default="")
+    call_id = models.CharField(max_length=64, blank=True, default="")
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["operation", "subject", "action", "target"], name="item_once"),
+            models.CheckConstraint(
+                condition=models.Q(status="finished", finished_at__isnull=False) & ~models.Q(outcome="")
+                | ~models.Q(status="finished") & models.Q(outcome=""),
+                name="item_outcome_iff_finished",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["operation", "rank", "id"],
+                condition=models.Q(status="pending"),
+                name="item_pending",
+            ),
+            models.Index(
+                fields=["status", "lease_until"],
+                condition=models.Q(status__in=["claimed", "in_doubt"]),
+                name="item_open",
+            ),
+            models.Index(fields=["operation", "outcome", "id"], name="item_outcome"),
+            models.Index(fields=["account", "-id"], name="item_account"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.subject}"
+
+
+class LeftOut(OrganizationOwned):
+    """An account that the selection met and the plan leaves out, with the reason that matters."""
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="left_out_rows")
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    reason = models.CharField(max_length=40)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["operation", "account"], name="left_out_once")]
+        indexes = [models.Index(fields=["operation", "reason", "id"], name="left_out_reason")]
+
+    def __str__(self) -> str:
+        return f"{self.account_id}: {self.reason}"
+
+
+class Approval(OrganizationOwned):
+    """A decision about exactly one plan: bound to its hash, or to the hash of what a tripped run has left."""
+
+    class Decision(models.TextChoices):
+        APPROVED = "approved", "Approved"
+        REJECTED = "rejected", "Rejected"
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="approvals")
+    plan_hash = models.CharField(max_length=64)
+    decision = models.CharField(max_length=10, choices=Decision.choices)
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    decided_by_text = models.CharField(max_length=254)
+    decided_at = models.DateTimeField()
+    reason = models.TextField(blank=True)
+    count = models.PositiveIntegerField()
+    is_one_operator = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.get_decision_display()} by {self.decided_by_text}"
+
+
+class BrakeState(models.Model):
+    """The row that a claim locks while it counts what the last 24 hours took (DECISIONS.md §10)."""
+
+    organization = models.OneToOneField(Organization, on_delete=models.CASCADE, primary_key=True, related_name="+")
+
+    def __str__(self) -> str:
+        return f"brake of {self.organization}"
+
+
+class BrakeUsage(OrganizationOwned):
+    """Accounts whose access one chunk claim set out to take."""
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="+")
+    at = models.DateTimeField()
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "at"], name="brake_usage_at")]
+
+    def __str__(self) -> str:
+        return f"{self.count} at {self.at:%H:%M:%S}"
