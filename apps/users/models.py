@@ -1,17 +1,27 @@
 """The mirror of an Atlassian directory: one wide row per account, its memberships, what its groups grant, and syncs.
 
-The wide row carries every predicate (PERFORMANCE.md 1): small integers for states, a bit mask for products, last activity
-overall and per main product, and an array of groups. Detail tables stay the truth; both change in one transaction.
+The wide row carries every predicate (PERFORMANCE.md 1): small integers for states, a bit mask for products, last
+activity overall and per main product, and an array of groups. Detail tables stay the truth; both change in one
+transaction.
 """
 
 from __future__ import annotations
 
-from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import GinIndex
-from django.db import models
-from django.db.models.functions import Now
+from typing import Any
 
-from apps.organizations.models import Directory, OrganizationOwned
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.db import models
+from django.db.models import F
+from django.db.models.functions import Lower, Now
+
+from apps.organizations.models import Directory, Organization, OrganizationOwned
+from apps.users.expressions import SortInstant
+
+
+def _owner_without_index() -> Any:
+    """The organisation of a big table: its other indexes start with it, so one of its own would only cost writes."""
+    return models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+", db_index=False)
 
 
 class Product(models.TextChoices):
@@ -73,10 +83,12 @@ class Activity(models.IntegerChoices):
 class Account(OrganizationOwned):
     """A person (or service, app, bot) in the organisation, as Atlassian last gave it."""
 
+    organization = _owner_without_index()
     account_id = models.CharField(max_length=128)
     name = models.CharField(max_length=500)
-    # Lower-case name, or the account id where there is no name: the NOT NULL key that lists page by.
-    sort_name = models.CharField(max_length=500)
+    # `text.fold` of the name, or of the account id where there is no name: the NOT NULL key that lists page by and that
+    # search reads. Compared byte by byte, so that prefixes use the index and an update of ICU or glibc cannot spoil it.
+    sort_name = models.CharField(max_length=500, db_collation="C")
     email = models.CharField(max_length=320, null=True, blank=True)  # noqa: DJ001 - null says that Atlassian hides it
     account_status = models.SmallIntegerField(choices=AccountStatus.choices)
     membership_status = models.SmallIntegerField(choices=MembershipStatus.choices)
@@ -91,6 +103,8 @@ class Account(OrganizationOwned):
     # Newest known activity over all held products; `has_unknown_activity` when any held product's activity is unknown.
     last_active_at = models.DateTimeField(null=True, blank=True)
     has_unknown_activity = models.BooleanField(default=False)
+    # False when the last read gave no list of product activity: then nothing absent from it may count as never.
+    is_activity_read = models.BooleanField(default=False)
     jira_activity = models.SmallIntegerField(choices=Activity.choices, default=Activity.NOT_APPLICABLE)
     jira_last_active_at = models.DateTimeField(null=True, blank=True)
     jira_granted_seen_at = models.DateTimeField(null=True, blank=True)
@@ -118,21 +132,42 @@ class Account(OrganizationOwned):
     # While set and in the future, a sync does not overwrite statuses and groups: a write is not yet read back.
     pending_until = models.DateTimeField(null=True, blank=True)
     vanished_at = models.DateTimeField(null=True, blank=True)
+    # The sync that no longer found the account, or that lost its activity dates: what data trust counts (P11).
+    vanished_in_run = models.BigIntegerField(null=True, blank=True)
+    activity_lost_in_run = models.BigIntegerField(null=True, blank=True)
     first_seen_at = models.DateTimeField(db_default=Now())
+    # When a sync last wrote this row; a sync that finds nothing new does not touch it.
     synced_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["organization", "account_id"], name="account_id_once")]
         indexes = [
             models.Index(fields=["organization", "sort_name", "id"], name="account_sort"),
-            models.Index(fields=["organization", "last_active_at", "id"], name="account_last_active"),
             models.Index(
                 fields=["organization", "account_status", "membership_status", "claim_status", "sort_name", "id"],
                 name="account_status_sort",
             ),
-            models.Index(fields=["organization", "added_to_org_at"], name="account_added"),
+            models.Index(F("organization"), SortInstant("last_active_at"), F("id"), name="account_last_active"),
+            models.Index(F("organization"), SortInstant("added_to_org_at"), F("id"), name="account_added"),
+            *(
+                models.Index(
+                    F("organization"),
+                    SortInstant(f"{product}_last_active_at"),
+                    F("id"),
+                    name=f"account_{product}_active",
+                )
+                for product in Product.values
+            ),
+            models.Index(
+                F("organization"), OpClass(Lower("email"), name="text_pattern_ops"), name="account_email_prefix"
+            ),
+            models.Index(
+                fields=["organization", "pending_until"],
+                condition=models.Q(pending_until__isnull=False),
+                name="account_pending",
+            ),
             GinIndex(fields=["group_ids"], name="account_groups"),
-            GinIndex(fields=["name", "email"], opclasses=["gin_trgm_ops", "gin_trgm_ops"], name="account_text"),
+            GinIndex(fields=["sort_name", "email"], opclasses=["gin_trgm_ops", "gin_trgm_ops"], name="account_text"),
         ]
 
     def __str__(self) -> str:
@@ -142,11 +177,14 @@ class Account(OrganizationOwned):
 class DirectoryMembership(OrganizationOwned):
     """An account's state in one directory; the account's own status is derived from all of them."""
 
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="directory_memberships")
+    organization = _owner_without_index()
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="directory_memberships", db_index=False)
     directory = models.ForeignKey(Directory, on_delete=models.CASCADE, related_name="memberships")
     status = models.SmallIntegerField(choices=MembershipStatus.choices)
     management_source = models.SmallIntegerField(choices=ManagementSource.choices, default=ManagementSource.UNKNOWN)
     added_at = models.DateTimeField(null=True, blank=True)
+    # Digest of what Atlassian last gave for this pair: an equal one is not merged again. Null after our own change.
+    digest = models.UUIDField(null=True, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["account", "directory"], name="directory_membership_once")]
@@ -185,7 +223,8 @@ class Group(OrganizationOwned):
 
 
 class GroupMembership(OrganizationOwned):
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="group_memberships")
+    organization = _owner_without_index()
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="group_memberships", db_index=False)
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="memberships")
 
     class Meta:
@@ -203,7 +242,8 @@ class ProductAccess(OrganizationOwned):
         NO = 1, "No"
         YES = 2, "Yes"
 
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="product_access")
+    organization = _owner_without_index()
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="product_access", db_index=False)
     product = models.CharField(max_length=60)
     resource = models.CharField("resource ARI", max_length=300)
     site = models.CharField("site address or name", max_length=300, blank=True)
@@ -218,7 +258,7 @@ class ProductAccess(OrganizationOwned):
 
     class Meta:
         verbose_name_plural = "product access"
-        constraints = [models.UniqueConstraint(fields=["account", "resource"], name="product_access_once")]
+        constraints = [models.UniqueConstraint(fields=["account", "product", "resource"], name="product_access_once")]
         indexes = [models.Index(fields=["organization", "product"], name="product_access_product")]
 
     def __str__(self) -> str:
@@ -296,6 +336,7 @@ class SyncRun(OrganizationOwned):
     created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+    # Null between two slices of work; a sweep enqueues a run whose lease or wait is over.
     lease_token = models.UUIDField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
 
@@ -314,26 +355,38 @@ class SyncRun(OrganizationOwned):
 
 
 class SyncedPerson(models.Model):
-    """Staging of a running sync: one row per person and directory, as parsed, until the merge. Unlogged, no indexes."""
+    """Staging of a running sync: one row per person and directory, as read, until the merge. Unlogged.
 
-    sync_run = models.ForeignKey(SyncRun, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False)
+    Groups are our own keys, since groups are read first. A crash of PostgreSQL empties an unlogged table, so a sync
+    that resumes compares the rows with what its cursor says and starts the people again when they differ.
+    """
+
+    sync_run = models.ForeignKey(
+        SyncRun, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
+    # Key of the directory; 0 for managed accounts outside every directory.
     directory = models.BigIntegerField()
     page = models.IntegerField()
     account_id = models.CharField(max_length=128)
     name = models.CharField(max_length=500)
+    sort_name = models.CharField(max_length=500)
     email = models.CharField(max_length=320, null=True)  # noqa: DJ001 - null says that Atlassian hides it
-    status = models.CharField(max_length=30)
     account_status = models.SmallIntegerField()
     membership_status = models.SmallIntegerField()
     claim_status = models.SmallIntegerField()
     management_source = models.SmallIntegerField()
+    is_for_deletion = models.BooleanField()
     kind = models.SmallIntegerField()
     added_to_org_at = models.DateTimeField(null=True)
-    is_org_admin = models.BooleanField()
-    is_site_admin = models.BooleanField()
-    # null: not given by Atlassian (unknown); []: given and empty (never).
-    access = models.JSONField(null=True)
-    groups = ArrayField(models.CharField(max_length=128), null=True)
+    # null: the roles were not given.
+    is_org_admin = models.BooleanField(null=True)
+    is_site_admin = models.BooleanField(null=True)
+    # Three arrays of one length. null: not given by Atlassian (unknown); empty: given and empty (never).
+    products = ArrayField(models.CharField(max_length=60), null=True)
+    resources = ArrayField(models.CharField(max_length=300), null=True)
+    last_active = ArrayField(models.DateTimeField(null=True), null=True)
+    groups = ArrayField(models.BigIntegerField(), null=True)
+    digest = models.UUIDField()
 
     class Meta:
         indexes = [models.Index(fields=["sync_run", "account_id"], name="synced_person_run")]
