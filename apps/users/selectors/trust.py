@@ -1,0 +1,68 @@
+"""Whether the mirror may be acted upon (P11), and the syncs that it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from apps.organizations.models import Organization
+from apps.users.models import SyncRun
+
+# Runs that wrote to the mirror; a failed one leaves it as it was.
+MERGED = (SyncRun.Status.SUCCEEDED, SyncRun.Status.PARTIAL)
+
+
+@dataclass(frozen=True)
+class DataTrust:
+    """`ok` is False when live rules that take access must refuse; `reasons` are sentences for people.
+
+    `code` is "" or the first reason's: never_synced, partial, distrusted, too_old. `sync_run` is the run that the
+    mirror shows, `age` how long ago it began to read.
+    """
+
+    ok: bool
+    code: str
+    reasons: tuple[str, ...]
+    sync_run: SyncRun | None
+    age: timedelta | None
+
+
+def latest_sync(organization: Organization) -> SyncRun | None:
+    """The newest sync, open or finished."""
+    return SyncRun.objects.of(organization).order_by("-id").first()
+
+
+def latest_merged_sync(organization: Organization) -> SyncRun | None:
+    """The newest sync that the mirror shows."""
+    return SyncRun.objects.of(organization).filter(status__in=MERGED).order_by("-id").first()
+
+
+def last_trusted_sync(organization: Organization, *, before: int | None = None) -> SyncRun | None:
+    """The baseline: the newest trusted or accepted sync, older than the run `before` where that is given."""
+    runs = SyncRun.objects.of(organization).filter(status__in=MERGED, is_trusted=True)
+    return (runs.filter(pk__lt=before) if before else runs).order_by("-id").first()
+
+
+def data_trust(organization: Organization, *, now: datetime | None = None) -> DataTrust:
+    """Judge the mirror as it is at `now`: never synced, partial, suddenly poorer, or too old (P11)."""
+    now = now or timezone.now()
+    run = latest_merged_sync(organization)
+    if run is None:
+        reason = "This organisation was never synced. Start a sync, then try again."
+        return DataTrust(False, "never_synced", (reason,), None, None)
+    began_at = run.started_at or run.created_at
+    age = max(now - began_at, timedelta(0))
+    code, reasons = "", list[str]()
+    if not run.is_trusted:
+        code = "partial" if run.status == SyncRun.Status.PARTIAL else "distrusted"
+        reasons += run.distrust_reasons or ["The last sync is not trusted."]
+    if age > timedelta(hours=organization.max_data_age_hours):
+        code = code or "too_old"
+        hours = int(age.total_seconds() // 3600)
+        reasons.append(
+            f"The last sync began {hours:,} hours ago; live rules need one of the last "
+            f"{organization.max_data_age_hours:,} hours. Start a sync, then try again."
+        )
+    return DataTrust(not reasons, code, tuple(reasons), run, age)
