@@ -14,7 +14,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.urls import reverse
 
-from apps.organizations.models import Organization, OrganizationOwned
+from apps.organizations.models import OrganizationOwned
 from apps.users.models import Account
 
 
@@ -269,13 +269,14 @@ class Approval(OrganizationOwned):
         return f"{self.get_decision_display()} by {self.decided_by_text}"
 
 
-class BrakeState(models.Model):
+class BrakeState(OrganizationOwned):
     """The row that a claim locks while it counts what the last 24 hours took (DECISIONS.md §10)."""
 
-    organization = models.OneToOneField(Organization, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization"], name="brake_state_once")]
 
     def __str__(self) -> str:
-        return f"brake of {self.organization}"
+        return f"brake of {self.organization_id}"
 
 
 class BrakeUsage(OrganizationOwned):

@@ -12,7 +12,9 @@ from aum.common.errors import DomainError
 
 class SecretUnreadable(DomainError):
     code = "secret_unreadable"
-    detail = "A saved secret cannot be decrypted with the keys of this installation. Put the old key back, or save it anew."
+    detail = (
+        "A saved secret cannot be decrypted with the keys of this installation. Put the old key back, or save it anew."
+    )
 
 
 @lru_cache(maxsize=4)
