@@ -1,0 +1,143 @@
+"""The steps of `script/test`: each has a header and its time; all run, and one line a step closes the whole."""
+
+import argparse
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+PYTEST_CLOSING = re.compile(r"(passed|failed|skipped|error|errors|deselected|no tests ran).* in [\d.]+s")
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass(frozen=True)
+class Result:
+    name: str
+    outcome: str
+    seconds: float
+    last_line: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome.startswith("FAILED")
+
+
+def main(arguments: list[str]) -> int:
+    options, pytest_arguments = parse(arguments)
+    sys.path.insert(0, str(ROOT))
+    from tests.runtime_servers import postgres, valkey
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    began = time.monotonic()
+    results = [run(name, command) for name, command in static_steps()]
+    with contextlib.ExitStack() as stack:
+        environ = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "aum.settings_test",
+            "DATABASE_URL": stack.enter_context(postgres()),
+            "REDIS_URL": stack.enter_context(valkey()),
+        }
+        results += [run(name, command, environ) for name, command in application_steps(options, pytest_arguments)]
+        if not options.fast:
+            results.append(run_browser_tests(pytest_arguments, environ))
+    print_summary(results, time.monotonic() - began)
+    return int(any(result.failed for result in results))
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    pytest_arguments: list[str] = []
+    if "--" in arguments:
+        split = arguments.index("--")
+        arguments, pytest_arguments = arguments[:split], arguments[split + 1 :]
+    parser = argparse.ArgumentParser(prog="script/test", usage="script/test [--fast | --full] [-- pytest arguments]")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--fast", action="store_true", help="leave the browser tests out")
+    size.add_argument("--full", action="store_true", help="run the tests marked slow as well")
+    return parser.parse_args(arguments), pytest_arguments
+
+
+def static_steps() -> Iterator[tuple[str, list[str]]]:
+    """The checks that need no server."""
+    yield "ruff check", [str(BIN / "ruff"), "check", "."]
+    yield "ruff format", [str(BIN / "ruff"), "format", "--check", "--quiet", "."]
+    yield "mypy", [str(BIN / "mypy")]
+    yield "import-linter", [str(BIN / "lint-imports")]
+    if any((ROOT / "templates").rglob("*.html")):
+        yield "djlint", [str(BIN / "djlint"), "templates", "--lint", "--quiet"]
+
+
+def application_steps(options: argparse.Namespace, pytest_arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """The checks that load the application."""
+    manage = [sys.executable, "manage.py"]
+    yield "migrations", [*manage, "makemigrations", "--check", "--dry-run"]
+    yield "django check", [*manage, "check", "--fail-level", "WARNING"]
+    marks = "not browser" if options.full else "not browser and not slow"
+    processes = str(min(4, os.cpu_count() or 1))
+    yield "pytest", [sys.executable, "-m", "pytest", "-q", "-n", processes, "-m", marks, *pytest_arguments]
+
+
+def run(name: str, command: list[str], environ: dict[str, str] | None = None) -> Result:
+    print(f"\n=== {name} ".ljust(100, "="), flush=True)
+    began = time.monotonic()
+    line = ""
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:  # noqa: B007 - the last one is kept for the summary
+            print(line, end="", flush=True)
+    seconds = time.monotonic() - began
+    outcome = "ok" if process.returncode == 0 else f"FAILED (exit code {process.returncode})"
+    print(f"--- {name}: {outcome}, {seconds:.1f} s", flush=True)
+    return Result(name, outcome, seconds, line.strip("= \n"))
+
+
+def run_browser_tests(pytest_arguments: list[str], environ: dict[str, str]) -> Result:
+    """The browser tests, one after the other. Without a browser: skipped with a visible line, and in CI a failure."""
+    began = time.monotonic()
+    browser = find_or_install_chromium()
+    if browser is None:
+        outcome = "FAILED (no chromium)" if os.environ.get("CI") else "SKIPPED: chromium is not installed"
+        print(f"\n=== browser tests: {outcome}. On Debian and Ubuntu: apt-get install chromium", flush=True)
+        return Result("browser tests", outcome, time.monotonic() - began)
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "browser", *pytest_arguments]
+    return run("browser tests", command, {**environ, "AUM_CHROMIUM": browser})
+
+
+def find_or_install_chromium() -> str | None:
+    """The path of a chromium; installed by apt when there is none and we are root."""
+    found = find_chromium()
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        print("\nInstalling chromium by apt-get for the browser tests ...", flush=True)
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for arguments in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "chromium"]):
+            subprocess.run(["apt-get", *arguments], env=environ, check=False, stdout=subprocess.DEVNULL)
+        found = find_chromium()
+    return found
+
+
+def find_chromium() -> str | None:
+    return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+def print_summary(results: list[Result], seconds: float) -> None:
+    print("\n" + "=" * 100)
+    for result in results:
+        closing = f"   {result.last_line}" if PYTEST_CLOSING.search(result.last_line) else ""
+        print(f"{result.name:<16} {result.seconds:7.1f} s  {result.outcome}{closing}")
+    failed = [result.name for result in results if result.failed]
+    verdict = f"FAILED: {', '.join(failed)}" if failed else "all passed"
+    print(f"script/test: {verdict} in {seconds / 60:.1f} min", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
