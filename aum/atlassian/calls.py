@@ -27,8 +27,8 @@ class Call:
     """One kind of request. `path` is a template under the host; `spec_path` the same in the document `spec` ("" = in
     none).
 
-    `family` is its limiter bucket on that host. `is_narrow`: a 429 is known to concern this family alone; otherwise it
-    holds the whole host, since Atlassian does not say how far its limits reach.
+    `family` is its limiter bucket on that host: one per endpoint, as Atlassian counts. `is_narrow`: a 429 is known to
+    concern this family alone; otherwise it holds the whole host, since Atlassian does not say how far its limits reach.
     """
 
     name: str
@@ -83,14 +83,14 @@ _DIRECTORY = _V2 + "/directories/{directoryId}"
 _GROUP = _DIRECTORY + "/groups/{groupId}"
 _MANAGE = "/users/{account_id}/manage"
 
-GET_ORG = _read("get_org", "GET", ORGANIZATION, _V1, "orgs")
-LIST_ORGS = _read("list_orgs", "GET", ORGANIZATION, "/v1/orgs", "orgs")
+GET_ORG = _read("get_org", "GET", ORGANIZATION, _V1, "orgs.get")
+LIST_ORGS = _read("list_orgs", "GET", ORGANIZATION, "/v1/orgs", "orgs.list")
 LIST_DIRECTORIES = _read("list_directories", "GET", ORGANIZATION, _V2 + "/directories", "directories")
 LIST_WORKSPACES = _read("list_workspaces", "POST", ORGANIZATION, _V2 + "/workspaces", "workspaces")
 LIST_DOMAINS = _read("list_domains", "GET", ORGANIZATION, _V1 + "/domains", "domains")
 SEARCH_USERS = _read("search_users", "POST", ORGANIZATION, _DIRECTORY + "/users/search", "users.search")
 COUNT_USERS = _read("count_users", "GET", ORGANIZATION, _DIRECTORY + "/users/count", "users.count")
-USER_STATS = _read("user_stats", "GET", ORGANIZATION, _DIRECTORY + "/users/stats", "users.count")
+USER_STATS = _read("user_stats", "GET", ORGANIZATION, _DIRECTORY + "/users/stats", "users.stats")
 GET_USER = _read("get_user", "GET", ORGANIZATION, _DIRECTORY + "/users/{userId}", "users.get")
 USER_ROLES = _read("user_roles", "GET", ORGANIZATION, _DIRECTORY + "/users/{accountId}/role-assignments", "users.roles")
 LAST_ACTIVE = _read(
@@ -125,29 +125,33 @@ REQUEST = _read("request", "GET", JSM, "/rest/servicedeskapi/request/{issueIdOrK
 TENANT_INFO = ReadCall("tenant_info", "GET", "/_edge/tenant_info", "site.tenant", "", "", OPEN)
 READS[TENANT_INFO.name] = TENANT_INFO
 
-SUSPEND = _write("suspend", "POST", ORGANIZATION, _DIRECTORY + "/users/{accountId}/suspend", "users.write")
-RESTORE = _write("restore", "POST", ORGANIZATION, _DIRECTORY + "/users/{accountId}/restore", "users.write")
-REMOVE_USER = _write("remove_from_directory", "DELETE", ORGANIZATION, _DIRECTORY + "/users/{accountId}", "users.write")
-ADD_MEMBER = _write("add_to_group", "POST", ORGANIZATION, _GROUP + "/memberships", "groups.write")
-REMOVE_MEMBER = _write("remove_from_group", "DELETE", ORGANIZATION, _GROUP + "/memberships/{accountId}", "groups.write")
-CREATE_GROUP = _write("create_group", "POST", ORGANIZATION, _DIRECTORY + "/groups", "groups.write")
-DELETE_GROUP = _write("delete_group", "DELETE", ORGANIZATION, _GROUP, "groups.write")
+SUSPEND = _write("suspend", "POST", ORGANIZATION, _DIRECTORY + "/users/{accountId}/suspend", "users.suspend")
+RESTORE = _write("restore", "POST", ORGANIZATION, _DIRECTORY + "/users/{accountId}/restore", "users.restore")
+REMOVE_USER = _write("remove_from_directory", "DELETE", ORGANIZATION, _DIRECTORY + "/users/{accountId}", "users.remove")
+ADD_MEMBER = _write("add_to_group", "POST", ORGANIZATION, _GROUP + "/memberships", "memberships.add")
+REMOVE_MEMBER = _write(
+    "remove_from_group", "DELETE", ORGANIZATION, _GROUP + "/memberships/{accountId}", "memberships.remove"
+)
+CREATE_GROUP = _write("create_group", "POST", ORGANIZATION, _DIRECTORY + "/groups", "groups.create")
+DELETE_GROUP = _write("delete_group", "DELETE", ORGANIZATION, _GROUP, "groups.delete")
 ASSIGN_GROUP_ROLE = _write(
-    "assign_group_role", "POST", ORGANIZATION, _GROUP + "/role-assignments/assign", "roles.write"
+    "assign_group_role", "POST", ORGANIZATION, _GROUP + "/role-assignments/assign", "group_roles.assign"
 )
 REVOKE_GROUP_ROLE = _write(
-    "revoke_group_role", "POST", ORGANIZATION, _GROUP + "/role-assignments/revoke", "roles.write"
+    "revoke_group_role", "POST", ORGANIZATION, _GROUP + "/role-assignments/revoke", "group_roles.revoke"
 )
-ASSIGN_ROLE = _write("assign_role", "POST", ORGANIZATION, _V1 + "/users/{userId}/roles/assign", "roles.write")
-REVOKE_ROLE = _write("revoke_role", "POST", ORGANIZATION, _V1 + "/users/{userId}/roles/revoke", "roles.write")
+ASSIGN_ROLE = _write("assign_role", "POST", ORGANIZATION, _V1 + "/users/{userId}/roles/assign", "roles.assign")
+REVOKE_ROLE = _write("revoke_role", "POST", ORGANIZATION, _V1 + "/users/{userId}/roles/revoke", "roles.revoke")
 ASSIGN_ORG_ADMIN = _write(
-    "assign_org_admin", "POST", ORGANIZATION, _V1 + "/users/{userId}/role-assignments/assign", "roles.write"
+    "assign_org_admin", "POST", ORGANIZATION, _V1 + "/users/{userId}/role-assignments/assign", "org_admin.assign"
 )
 REVOKE_ORG_ADMIN = _write(
-    "revoke_org_admin", "POST", ORGANIZATION, _V1 + "/users/{userId}/role-assignments/revoke", "roles.write"
+    "revoke_org_admin", "POST", ORGANIZATION, _V1 + "/users/{userId}/role-assignments/revoke", "org_admin.revoke"
 )
-INVITE = _write("invite", "POST", ORGANIZATION, _V2 + "/users/invite", "invite")
-DEACTIVATE = _write("deactivate", "POST", USER_MANAGEMENT, _MANAGE + "/lifecycle/disable", "lifecycle")
-ACTIVATE = _write("activate", "POST", USER_MANAGEMENT, _MANAGE + "/lifecycle/enable", "lifecycle")
-DELETE_ACCOUNT = _write("delete_account", "POST", USER_MANAGEMENT, _MANAGE + "/lifecycle/delete", "lifecycle")
-CANCEL_DELETE = _write("cancel_delete", "POST", USER_MANAGEMENT, _MANAGE + "/lifecycle/cancel-delete", "lifecycle")
+INVITE = _write("invite", "POST", ORGANIZATION, _V2 + "/users/invite", "users.invite")
+DEACTIVATE = _write("deactivate", "POST", USER_MANAGEMENT, _MANAGE + "/lifecycle/disable", "lifecycle.disable")
+ACTIVATE = _write("activate", "POST", USER_MANAGEMENT, _MANAGE + "/lifecycle/enable", "lifecycle.enable")
+DELETE_ACCOUNT = _write("delete_account", "POST", USER_MANAGEMENT, _MANAGE + "/lifecycle/delete", "lifecycle.delete")
+CANCEL_DELETE = _write(
+    "cancel_delete", "POST", USER_MANAGEMENT, _MANAGE + "/lifecycle/cancel-delete", "lifecycle.cancel_delete"
+)

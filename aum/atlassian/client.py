@@ -17,7 +17,7 @@ import requests
 from aum.atlassian import calls, paging, schemas
 from aum.atlassian.calls import ReadCall, WriteCall
 from aum.atlassian.errors import Conflict, LostAnswer, UnexpectedAnswer
-from aum.atlassian.limiter import LimiterLike
+from aum.atlassian.limiter import SharedLimiter
 from aum.atlassian.schemas import (
     ApplicationRole,
     Directory,
@@ -96,7 +96,7 @@ class AtlassianReader:
         self,
         connection: Connection,
         *,
-        limiter: LimiterLike,
+        limiter: SharedLimiter,
         timeout: tuple[float, float] = (5.0, 60.0),
         max_wait_seconds: float = 60.0,
         session_factory: Callable[[], requests.Session] = default_session,
@@ -105,7 +105,7 @@ class AtlassianReader:
         self.connection = connection
         self._transport = self._transport_class(
             connection,
-            limiter,
+            limiter.of(connection.organization_key),
             timeout=timeout,
             max_wait_seconds=max_wait_seconds,
             session_factory=session_factory,

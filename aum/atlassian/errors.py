@@ -211,7 +211,12 @@ def _parse_error_object(body: Mapping[str, Any]) -> ErrorBody:
     if isinstance(errors, list) and errors and isinstance(errors[0], dict):
         first = errors[0]
         detail = first.get("detail") or first.get("title")
-        return ErrorBody(code=_word(first.get("code")), detail=_clip(detail), request_id=_word(first.get("id")) or None)
+        return ErrorBody(
+            code=_word(first.get("code")),
+            detail=_clip(detail),
+            request_id=_word(first.get("id")) or None,
+            insufficient_scope=_names_scope(first.get("code"), detail),
+        )
     if isinstance(body.get("key"), str):
         return _parse_user_management(body)
     if "errorMessages" in body or isinstance(errors, dict):
@@ -228,6 +233,7 @@ def _parse_error_object(body: Mapping[str, Any]) -> ErrorBody:
         code=code if isinstance(code, str) else "",
         detail=_clip(detail),
         request_id=_word(body.get("requestId") or body.get("id")) or None,
+        insufficient_scope=_names_scope(code, detail),
     )
 
 
@@ -247,7 +253,7 @@ def _parse_user_management(body: Mapping[str, Any]) -> ErrorBody:
         code=_word(key),
         detail=_clip(detail),
         reason_key=_word(reason.get("key")),
-        insufficient_scope="insufficientscope" in key.lower().replace("-", ""),
+        insufficient_scope=_names_scope(key),
     )
 
 
@@ -329,6 +335,11 @@ def _conflict(body: ErrorBody, common: dict[str, Any]) -> Conflict:
         else "",
         **common,
     )
+
+
+def _names_scope(*texts: object) -> bool:
+    """Whether any of the texts says that the key's scopes do not suffice (`insufficientScope`, in any spelling)."""
+    return any("insufficientscope" in str(text).lower().replace("-", "").replace(" ", "") for text in texts)
 
 
 def _word(value: object) -> str:

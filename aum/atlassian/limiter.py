@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 ALL: Final = "*"
 """The pause that holds every bucket of the organisation."""
 
-OnPause = Callable[[str, datetime], None]
+OnPause = Callable[[str, str, datetime], None]
+"""Called with the organisation's key, the reach of the pause (bucket, `host/*` or `*`) and its end (aware, UTC)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,14 @@ class Grant:
     serial: int = 0
 
 
+class SharedLimiter(Protocol):
+    """What a client is given: the limiter of all organisations, of which it takes its own."""
+
+    def of(self, organization_key: str) -> LimiterLike: ...
+
+
 class LimiterLike(Protocol):
-    """What the clients need of a limiter."""
+    """What a client needs of the limiter of its organisation."""
 
     def acquire(self, family: str, max_wait_seconds: float) -> Grant: ...
     def pause(self, family: str, seconds: float) -> None: ...
@@ -166,33 +173,50 @@ MAX_PAUSE_SECONDS: Final = 6 * 3600.0
 
 
 class Limiter:
-    """The shared limiter of one organisation. Safe for threads. Give `client` a socket time-out: a hung Redis must not
-    hang workers.
+    """The shared limiter, over one Redis; one object serves every organisation and thread of a process.
 
     `rates` overrides DEFAULT_RATES per family; a family without a rate uses its first word (`jira` for `jira.myself`),
-    then `default`. `on_pause(bucket, until)` is called whenever a pause begins or grows, also when Redis is out of
-    reach, so that the caller can store it in PostgreSQL.
+    then `default`. `on_pause` is called in the thread that heard the answer, whenever a pause begins or grows, also
+    without Redis, so that the pause can be stored in PostgreSQL. Give `client` a socket time-out: a hung Redis
+    must not hang the workers.
     """
 
     def __init__(
         self,
         client: redis.Redis,
-        organization_key: str,
         *,
         rates: Mapping[str, Rate] | None = None,
         on_pause: OnPause | None = None,
         key_prefix: str = "aum:limit",
     ) -> None:
-        self._redis = client
-        # The braces keep an organisation's keys in one slot of a Redis cluster.
-        self._prefix = f"{key_prefix}:{{{organization_key}}}"
+        self.client = client
+        self.key_prefix = key_prefix
+        self.on_pause = on_pause
         self._rates = {**DEFAULT_RATES, **(rates or {})}
-        self._on_pause = on_pause
-        self._acquire = client.register_script(_ACQUIRE)
-        self._pause = client.register_script(_PAUSE)
-        self._remaining = client.register_script(_REMAINING)
-        self._observe = client.register_script(_OBSERVE)
-        self._penalise = client.register_script(_PENALISE)
+        self.acquire_script = client.register_script(_ACQUIRE)
+        self.pause_script = client.register_script(_PAUSE)
+        self.remaining_script = client.register_script(_REMAINING)
+        self.observe_script = client.register_script(_OBSERVE)
+        self.penalise_script = client.register_script(_PENALISE)
+
+    def of(self, organization_key: str) -> OrganizationLimiter:
+        """The limiter of one organisation; its name is free text, unique to the organisation."""
+        return OrganizationLimiter(self, organization_key)
+
+    def rate_of(self, family: str) -> Rate:
+        """The configured ceiling of a bucket or family."""
+        name = family.rpartition("/")[2]
+        return self._rates.get(name) or self._rates.get(name.partition(".")[0]) or self._rates["default"]
+
+
+class OrganizationLimiter:
+    """The pace of one organisation. `family` is a bucket `host/family`; a pause may also name `host/*` or ALL."""
+
+    def __init__(self, shared: Limiter, organization_key: str) -> None:
+        self._shared = shared
+        self._organization_key = organization_key
+        # The braces keep an organisation's keys in one slot of a Redis cluster.
+        self._prefix = f"{shared.key_prefix}:{{{organization_key}}}"
 
     def acquire(self, family: str, max_wait_seconds: float) -> Grant:
         """Wait for leave to start one request in the bucket `family`; start it at once.
@@ -200,12 +224,12 @@ class Limiter:
         Raises WaitTooLong (nothing reserved, nothing slept in vain) when the wait would exceed `max_wait_seconds`, and
         LimiterUnavailable without Redis.
         """
-        rate = self.rate_of(family)
+        rate = self._shared.rate_of(family)
         began = time.monotonic()
         while True:
             left = max(0.0, max_wait_seconds - (time.monotonic() - began))
             granted, wait_ms, serial, _paused = self._run(
-                self._acquire,
+                self._shared.acquire_script,
                 [self._bucket_key(family), self._pauses_key],
                 [*_reaches(family), 1000 / rate.per_second, rate.burst, left * 1000, _KEEP_MS],
             )
@@ -225,7 +249,7 @@ class Limiter:
         if seconds == 0:
             return
         try:
-            changed = bool(self._run(self._pause, [self._pauses_key], [family, seconds * 1000]))
+            changed = bool(self._run(self._shared.pause_script, [self._pauses_key], [family, seconds * 1000]))
         except LimiterUnavailable:
             self._tell(family, seconds)
             raise
@@ -234,14 +258,14 @@ class Limiter:
 
     def pause_remaining(self, family: str = ALL) -> float:
         """Seconds until `family` is free of every pause that reaches it; 0.0 when it is."""
-        return float(self._run(self._remaining, [self._pauses_key], list(_reaches(family)))) / 1000
+        return float(self._run(self._shared.remaining_script, [self._pauses_key], list(_reaches(family)))) / 1000
 
     def pauses(self) -> dict[str, float]:
         """Every running pause of the organisation: reach -> seconds left."""
         try:
-            seconds, micros = self._redis.time()
+            seconds, micros = self._shared.client.time()
             now = seconds * 1000 + micros / 1000
-            found: Any = self._redis.zrangebyscore(self._pauses_key, now, "+inf", withscores=True)
+            found: Any = self._shared.client.zrangebyscore(self._pauses_key, now, "+inf", withscores=True)
         except redis.RedisError as error:
             raise _unavailable(error) from None
         return {_text(reach): (until - now) / 1000 for reach, until in found}
@@ -249,7 +273,7 @@ class Limiter:
     def observe(self, family: str, *, limit: int | None, remaining: int, reset_seconds: float, serial: int) -> None:
         """Learn from an answer's X-RateLimit headers: spread `remaining` requests over the next `reset_seconds`."""
         self._run(
-            self._observe,
+            self._shared.observe_script,
             [self._bucket_key(family)],
             [limit or 0, remaining, max(0.0, reset_seconds) * 1000, serial, _KEEP_MS],
         )
@@ -257,20 +281,19 @@ class Limiter:
     def penalise(self, family: str) -> int:
         """Note a 429 that named no time; returns how many came in a row, over all workers."""
         return int(
-            self._run(self._penalise, [self._bucket_key(family)], [1000 / self.rate_of(family).per_second, _KEEP_MS])
+            self._run(
+                self._shared.penalise_script,
+                [self._bucket_key(family)],
+                [1000 / self._shared.rate_of(family).per_second, _KEEP_MS],
+            )
         )
 
     def succeeded(self, family: str) -> None:
         """End a row of nameless 429s."""
         try:
-            self._redis.hdel(self._bucket_key(family), "strikes")
+            self._shared.client.hdel(self._bucket_key(family), "strikes")
         except redis.RedisError as error:
             raise _unavailable(error) from None
-
-    def rate_of(self, family: str) -> Rate:
-        """The configured ceiling of a bucket."""
-        name = family.rpartition("/")[2]
-        return self._rates.get(name) or self._rates.get(name.partition(".")[0]) or self._rates["default"]
 
     @property
     def _pauses_key(self) -> str:
@@ -280,8 +303,8 @@ class Limiter:
         return f"{self._prefix}:bucket:{family}"
 
     def _tell(self, family: str, seconds: float) -> None:
-        if self._on_pause is not None:
-            self._on_pause(family, datetime.now(UTC) + timedelta(seconds=seconds))
+        if self._shared.on_pause is not None:
+            self._shared.on_pause(self._organization_key, family, datetime.now(UTC) + timedelta(seconds=seconds))
 
     def _run(self, script: Any, keys: list[str], args: list[Any]) -> Any:
         try:
@@ -311,6 +334,9 @@ class NullLimiter:
 
     pauses: list[tuple[str, float]] = field(default_factory=list)
     strikes: dict[str, int] = field(default_factory=dict)
+
+    def of(self, organization_key: str) -> NullLimiter:
+        return self
 
     def acquire(self, family: str, max_wait_seconds: float) -> Grant:
         return Grant(0.0)
