@@ -93,7 +93,7 @@ def run(name: str, command: list[str], environ: dict[str, str] | None = None) ->
         command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:  # noqa: B007 - the last one is kept for the summary
+        for line in process.stdout:
             print(line, end="", flush=True)
     seconds = time.monotonic() - began
     outcome = "ok" if process.returncode == 0 else f"FAILED (exit code {process.returncode})"
