@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from apps.sandbox.errors import ApiError
 from apps.sandbox.faults import KINDS
 from apps.sandbox.http import Request, Response, json_response
-from apps.sandbox.organization_api import removal
+from apps.sandbox.jsm_api import make_request
 from apps.sandbox.reading import iso, ok, one
 from apps.sandbox.routing import Routes
+from apps.sandbox.users_api import removal
 from apps.sandbox.world import Membership, Operation, Person, World
 
 if TYPE_CHECKING:
@@ -367,3 +368,20 @@ def _new_person(world: World, wanted: dict[str, Any]) -> dict[str, Any]:
         "memberships": [[directory, "active", "invited", world.now()]],
         "groups": [_group_id(world, group) for group in wanted.get("groups", [])],
     }
+
+
+@routes.add("POST", "/_control/request", "control")
+def new_request(core: Core, request: Request, values: dict[str, str]) -> Response:
+    """Raise a service desk request as `reporter` (account id): `{"reporter",
+    "requestTypeId", "summary", "site": 0}`."""
+    body = _body(request)
+    request.site = int(body.get("site", 0))
+    reporter = _account(core, body.get("reporter"))
+    first = next(kind["id"] for kind in core.world.request_types if kind["site"] == request.site)
+    wanted = {
+        "requestTypeId": body.get("requestTypeId", first),
+        "requestFieldValues": {"summary": body.get("summary", "Please give me access"), **body.get("fields", {})},
+    }
+    entry = make_request(core, request, wanted, reporter.account_id)
+    core.commit(request, [["request", entry]], account=reporter)
+    return ok({"id": entry["id"], "key": entry["key"], "created": iso(entry["created"])})

@@ -14,8 +14,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from apps.sandbox import control_api, manage_api, organization_api
-from apps.sandbox.errors import ApiError, admin_error, jira_error, manage_error, proxy_error, routing_error
+from apps.sandbox import (
+    access_api,
+    audit_api,
+    control_api,
+    groups_api,
+    jira_api,
+    jira_issues_api,
+    jsm_api,
+    manage_api,
+    organization_api,
+    users_api,
+)
+from apps.sandbox.errors import ApiError, admin_error, jira_error, jsm_error, manage_error, proxy_error, routing_error
 from apps.sandbox.faults import Faults
 from apps.sandbox.generate import generate
 from apps.sandbox.http import Request, Response
@@ -23,6 +34,18 @@ from apps.sandbox.ledger import Ledger, load_or_make
 from apps.sandbox.routing import Route, Router
 from apps.sandbox.world import DELETION_GRACE_MS, Group, Operation, Person, World
 
+_APIS = (
+    organization_api,
+    users_api,
+    groups_api,
+    access_api,
+    audit_api,
+    manage_api,
+    jira_api,
+    jira_issues_api,
+    jsm_api,
+    control_api,
+)
 REQUESTS_KEPT = 50_000
 BEST_EFFORT_LIMIT = 100_000
 
@@ -85,7 +108,7 @@ class Core:
         self.in_flight = 0
         self._request_numbers = itertools.count(1)
         self._boot = hashlib.blake2b(str(time.time_ns()).encode(), digest_size=4).hexdigest()
-        self._router = Router(organization_api.routes, manage_api.routes, control_api.routes)
+        self._router = Router(*(module.routes for module in _APIS))
         self._events_calls: dict[str, list[float]] = {}
 
     def _build(self) -> None:
@@ -277,7 +300,8 @@ class Core:
         if route.family == "site":
             wanted = "basic:scoped_token" if request.through_gateway else "basic:api_token"
             if key != wanted:
-                raise jira_error(401, "Client must be authenticated to access this resource.")
+                refuse = jsm_error if request.path.startswith("/rest/servicedeskapi/") else jira_error
+                raise refuse(401, "Client must be authenticated to access this resource.")
             return
         if key == "api_key" and not self.faults.key_has_expired(request):
             return
