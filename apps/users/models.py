@@ -318,6 +318,8 @@ class SyncRun(OrganizationOwned):
     phase = models.CharField(max_length=40, default="queued")
     # Where each directory's paging stands, which groups were read: enough to go on after a kill.
     cursor = models.JSONField(default=dict)
+    # What the phases before the people found: directories, resources, groups; kept for whoever resumes.
+    found = models.JSONField(default=dict)
     people_seen = models.IntegerField(default=0)
     people_total = models.IntegerField(null=True, blank=True)
     groups_seen = models.IntegerField(default=0)
@@ -339,6 +341,9 @@ class SyncRun(OrganizationOwned):
     # Null between two slices of work; a sweep enqueues a run whose lease or wait is over.
     lease_token = models.UUIDField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
+
+    # Set on what `request_sync` returns: the run was there before.
+    was_open: bool = False
 
     class Meta:
         ordering = ["-id"]

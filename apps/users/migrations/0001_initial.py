@@ -174,6 +174,7 @@ class Migration(migrations.Migration):
                 ('started_by', models.CharField(blank=True, max_length=254)),
                 ('phase', models.CharField(default='queued', max_length=40)),
                 ('cursor', models.JSONField(default=dict)),
+                ('found', models.JSONField(default=dict)),
                 ('people_seen', models.IntegerField(default=0)),
                 ('people_total', models.IntegerField(blank=True, null=True)),
                 ('groups_seen', models.IntegerField(default=0)),
