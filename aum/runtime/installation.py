@@ -28,7 +28,12 @@ class Installation:
     @property
     def database_url(self) -> str:
         """DATABASE_URL as psycopg reads it."""
-        return re.sub(r"^(psql|pgsql)://", "postgres://", given(self.environ, "DATABASE_URL"))
+        return database_url(self.environ)
+
+
+def database_url(environ: Mapping[str, str]) -> str:
+    """DATABASE_URL, or what DATABASE_URL_FILE holds, as psycopg reads it: Django allows more names of the scheme."""
+    return re.sub(r"^(psql|pgsql)://", "postgres://", given(environ, "DATABASE_URL"))
 
 
 def given(environ: Mapping[str, str], name: str) -> str:
