@@ -318,7 +318,8 @@ class SyncRun(OrganizationOwned):
     phase = models.CharField(max_length=40, default="queued")
     # Where each directory's paging stands, which groups were read: enough to go on after a kill.
     cursor = models.JSONField(default=dict)
-    # What the phases before the people found: directories, resources, groups; kept for whoever resumes.
+    # What the phases before the people found: directories, resources, groups; for whoever resumes. The products on
+    # their sites stay: {"resources": [[product, last part of the ARI, ARI, site]]}.
     found = models.JSONField(default=dict)
     people_seen = models.IntegerField(default=0)
     people_total = models.IntegerField(null=True, blank=True)

@@ -1,14 +1,66 @@
 """Writes to the mirror, one public function per thing that can happen."""
 
+from apps.users.services.merge import recompute_accounts
+from apps.users.services.mirror import (
+    mark_pending,
+    mirror_account_status,
+    mirror_direct_access,
+    mirror_group_added,
+    mirror_group_removed,
+    mirror_membership_status,
+    mirror_membership_statuses,
+    mirror_people,
+    mirror_person,
+    mirror_vanished,
+    touch_idle_floor,
+)
+from apps.users.services.people import (
+    FOREVER,
+    AlreadyExempt,
+    ExemptionOver,
+    end_exemption,
+    extend_exemption,
+    protect_group,
+    refresh_person,
+    release_kind,
+    set_exemption,
+    set_licence_only,
+    snooze,
+    unprotect_group,
+)
 from apps.users.services.sync import SyncAlreadyRunning, cancel_sync, request_sync, run_sync, sweep_syncs
 from apps.users.services.trust import BaselineRefused, accept_baseline
 
 __all__ = [
+    "FOREVER",
+    "AlreadyExempt",
     "BaselineRefused",
+    "ExemptionOver",
     "SyncAlreadyRunning",
     "accept_baseline",
     "cancel_sync",
+    "end_exemption",
+    "extend_exemption",
+    "mark_pending",
+    "mirror_account_status",
+    "mirror_direct_access",
+    "mirror_group_added",
+    "mirror_group_removed",
+    "mirror_membership_status",
+    "mirror_membership_statuses",
+    "mirror_people",
+    "mirror_person",
+    "mirror_vanished",
+    "protect_group",
+    "recompute_accounts",
+    "refresh_person",
+    "release_kind",
     "request_sync",
     "run_sync",
+    "set_exemption",
+    "set_licence_only",
+    "snooze",
     "sweep_syncs",
+    "touch_idle_floor",
+    "unprotect_group",
 ]

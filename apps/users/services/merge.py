@@ -197,7 +197,9 @@ WITH latest AS (
         SELECT bool_or(m.status = 1) AS any_active, bool_or(m.status = 0) AS any_unknown,
             bool_or(m.status = 2) AS any_suspended
         FROM users_directorymembership m
+        -- a row without a directory speaks for all of them
         WHERE NOT %(everything)s AND m.account_id = a.id AND m.directory_id <> ALL(%(read)s)
+          AND NOT EXISTS (SELECT 1 FROM merge_row r WHERE r.account_id = l.account_id AND r.directory = 0)
     ) kept ON true
 )
 SELECT j.*,

@@ -662,7 +662,8 @@ class _Sync:
         run.people_seen, run.people_total = staged, max(staged, expected)
         run.people_added, run.people_changed, run.people_vanished = added, changed, vanished
         run.finished_at = timezone.now()
-        run.phase, run.cursor, run.found = "finished", {}, {}
+        run.phase, run.cursor = "finished", {}
+        run.found = {"resources": self.found.resources}
         run.lease_token = run.lease_until = None
         run.save()
         self.run = run
