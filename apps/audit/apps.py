@@ -1,4 +1,7 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class AuditConfig(AppConfig):
@@ -10,3 +13,11 @@ class AuditConfig(AppConfig):
         from apps.organizations import recorder
 
         recorder.register(services.record)
+        post_migrate.connect(_ensure_partitions, sender=self)
+
+
+def _ensure_partitions(**_kwargs: Any) -> None:
+    """After every migrate, so that a new installation has the partition of this month before its first event."""
+    from apps.audit import services
+
+    services.ensure_partitions()

@@ -155,7 +155,7 @@ def record(
         request_id=request_id,
         call_id=call_id,
     )
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         identities = _lock_and_resolve(organization.pk, [row])
         event = _event(next(_values(organization.pk, [row], identities)))
         event.save(force_insert=True)
@@ -168,7 +168,7 @@ def record_many(*, organization: Organization, rows: Iterable[EventRow]) -> int:
     From 50 rows on by COPY (PERFORMANCE.md 8). The rows are those that `record` would write.
     """
     written = 0
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         for chunk in _chunks(rows):
             identities = _lock_and_resolve(organization.pk, chunk)
             values = _values(organization.pk, chunk, identities)
