@@ -84,10 +84,10 @@ class LimiterLike(Protocol):
 # learnt), window (ms), quota, hold_until, strikes. Pauses (sorted set): reach -> end in ms. Times are Redis's.
 _ACQUIRE = """
 local t = redis.call('TIME'); local now = t[1] * 1000 + t[2] / 1000
-local free_at, paused = now, 0
+local free_at = now
 for i = 1, 3 do
   local till = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[i]) or '0')
-  if till > free_at then free_at = till; paused = 1 end
+  if till > free_at then free_at = till end
 end
 local interval, burst, max_wait, keep = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local s = redis.call('HMGET', KEYS[1], 'tat', 'pace', 'pace_until', 'steady', 'hold_until')
@@ -100,11 +100,11 @@ local credit = (burst - 1) * interval
 local tat = math.max(tonumber(s[1] or '0'), now)
 if not s[1] then tat = now + credit end
 if free_at > now then tat = math.max(tat, free_at + credit) end
-local wait = math.ceil(tat - credit - now)
-if wait > max_wait then return {0, wait, 0, paused} end
+local wait = math.max(0, math.ceil(tat - credit - now))
+if wait > max_wait then return {0, wait, 0} end
 redis.call('HSET', KEYS[1], 'tat', string.format('%.3f', tat + interval))
 redis.call('PEXPIRE', KEYS[1], keep)
-return {1, wait, redis.call('HINCRBY', KEYS[1], 'serial', 1), paused}
+return {1, wait, redis.call('HINCRBY', KEYS[1], 'serial', 1)}
 """
 
 _PAUSE = """
@@ -228,7 +228,7 @@ class OrganizationLimiter:
         began = time.monotonic()
         while True:
             left = max(0.0, max_wait_seconds - (time.monotonic() - began))
-            granted, wait_ms, serial, _paused = self._run(
+            granted, wait_ms, serial = self._run(
                 self._shared.acquire_script,
                 [self._bucket_key(family), self._pauses_key],
                 [*_reaches(family), 1000 / rate.per_second, rate.burst, left * 1000, _KEEP_MS],
