@@ -1,0 +1,193 @@
+"""What the shell of every page shows: navigation with counts, organisations, role, and the notes that must stay visible.
+
+Everything that costs a query is lazy, so fragments pay nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+from django.http import HttpRequest
+from django.urls import reverse
+
+from apps.operators.access import Access
+from apps.operators.models import Operator
+from apps.operators.permissions import Permission
+from apps.operators.selectors import highest_role_label, organizations_of
+from apps.organizations.models import Organization
+from apps.organizations.selectors import is_copy, open_alerts
+
+COUNT_SECONDS = 10
+
+# Counts beside the navigation's items, filled by higher apps in `ready()`: key of the item → count of an organisation.
+nav_counts: dict[str, Callable[[Organization], int]] = {
+    "alerts": lambda organization: open_alerts(organization).count()
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    key: str
+    label: str
+    icon: str
+    url_name: str
+    permission: Permission = Permission.VIEW
+    shortcut: str = ""
+    # The count says that somebody has to do something; it is shown only when there is something.
+    is_waiting: bool = False
+    # Further paths below /o/<org>/ that belong to this item.
+    also: tuple[str, ...] = ()
+
+
+_GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
+    (
+        "",
+        (
+            _Entry("dashboard", "Dashboard", "home", "dashboard:dashboard", shortcut="d"),
+            _Entry("alerts", "Alerts", "bell", "dashboard:alerts", is_waiting=True),
+        ),
+    ),
+    (
+        "People",
+        (
+            _Entry("users", "Users", "users", "users:list", shortcut="u"),
+            _Entry("exemptions", "Exemptions", "shield", "users:exemptions"),
+        ),
+    ),
+    (
+        "Automation",
+        (
+            _Entry("rules", "Scheduler & Cleanup", "clock", "rules:list", shortcut="r"),
+            _Entry("approvals", "Approvals", "approve", "operations:approvals", is_waiting=True),
+        ),
+    ),
+    ("Records", (_Entry("audit", "Audit Logs", "list", "dashboard:audit", shortcut="a", also=("runs/",)),)),
+    (
+        "System",
+        (
+            _Entry("tokens", "API & webhooks", "key", "operators:tokens", Permission.TOKENS),
+            _Entry("settings", "Settings", "gear", "organizations:settings", Permission.SETTINGS, also=("settings/",)),
+            _Entry("help", "Help & Guides", "help", "dashboard:help"),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class NavItem:
+    """One line of the navigation, for one person and one organisation."""
+
+    key: str
+    label: str
+    icon: str
+    url: str
+    count: int | None
+    is_hot: bool
+    is_current: bool
+    shortcut: str
+
+
+@dataclass(frozen=True)
+class NavGroup:
+    title: str
+    items: list[NavItem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A fact about the installation or organisation that stays visible on every page."""
+
+    icon: str
+    title: str
+    detail: str
+
+
+class Shell:
+    """Lazily computed parts of the page around the content."""
+
+    themes = (("", "System", "system"), ("light", "Light", "sun"), ("dark", "Dark", "moon"))
+
+    def __init__(self, request: HttpRequest, access: Access) -> None:
+        self._request = request
+        self._access = access
+
+    @cached_property
+    def organizations(self) -> list[Organization]:
+        """Organisations that the operator may open."""
+        user = self._request.user
+        return list(organizations_of(user)) if isinstance(user, Operator) else []
+
+    @cached_property
+    def role_label(self) -> str:
+        """The role that allows most in this organisation; empty outside of one."""
+        if self._access.organization is None or self._access.operator is None:
+            return ""
+        return highest_role_label(self._access.operator, self._access.organization)
+
+    @cached_property
+    def is_copy(self) -> bool:
+        """True when the database belongs to another installation."""
+        return is_copy()
+
+    @cached_property
+    def nav_groups(self) -> list[NavGroup]:
+        """The navigation with counts; items that the roles do not open are left out."""
+        organization = self._access.organization
+        if organization is None:
+            return []
+        counts = counts_of(organization)
+        base = reverse("dashboard:dashboard", args=[organization.slug])
+        groups = []
+        for title, entries in _GROUPS:
+            items = [
+                self._item(entry, organization, base, counts) for entry in entries if self._access.may(entry.permission)
+            ]
+            if items:
+                groups.append(NavGroup(title, items))
+        return groups
+
+    def _item(self, entry: _Entry, organization: Organization, base: str, counts: dict[str, int]) -> NavItem:
+        url = reverse(entry.url_name, args=[organization.slug])
+        path = self._request.path
+        prefixes = [url, *(base + more for more in entry.also)]
+        is_current = path == base if url == base else any(path.startswith(prefix) for prefix in prefixes)
+        count = counts.get(entry.key)
+        if entry.is_waiting and not count:
+            count = None
+        return NavItem(
+            entry.key, entry.label, entry.icon, url, count, entry.is_waiting and bool(count), is_current, entry.shortcut
+        )
+
+    @cached_property
+    def notes(self) -> list[Note]:
+        """Notes about the demo, an evaluation installation and one-operator mode."""
+        organization = self._access.organization
+        notes = []
+        if organization is not None and organization.is_demo:
+            notes.append(Note("info", "Demo organisation.", "Fictional people; nothing here calls Atlassian."))
+        if organization is not None and organization.is_one_operator:
+            notes.append(Note("user", "One-operator mode.", "Approvals need the typed count and your password again."))
+        if settings.AUM_EMBEDDED:
+            notes.append(Note("database", "Evaluation installation.", "Its databases run inside AUM, on this machine."))
+        return notes
+
+
+def counts_of(organization: Organization) -> dict[str, int]:
+    """Counts of the navigation's items, at most `COUNT_SECONDS` old."""
+
+    def compute() -> dict[str, int]:
+        return {key: count(organization) for key, count in nav_counts.items()}
+
+    counts: dict[str, int] = cache.get_or_set(f"nav-counts:{organization.pk}", compute, COUNT_SECONDS)
+    return counts
+
+
+def shell(request: HttpRequest) -> dict[str, Any]:
+    """Context processor: `access`, `organization`, and `shell`, whose parts run queries only where they are shown."""
+    access: Access = getattr(request, "access", None) or Access.none()
+    return {"access": access, "organization": access.organization, "shell": Shell(request, access)}
