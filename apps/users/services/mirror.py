@@ -15,6 +15,7 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from apps.organizations.models import Credential, Directory, Organization
+from apps.users.cache import mirror_changed
 from apps.users.models import (
     Account,
     AccountStatus,
@@ -28,7 +29,6 @@ from apps.users.models import (
 )
 from apps.users.products import ORG_ADMIN_ROLES, SITE_ADMIN_ROLES, Resources, role_name
 from apps.users.selectors.trust import MERGED
-from apps.users.services.cache import mirror_changed
 from apps.users.services.merge import MergeInput, merge_staged, recompute_accounts
 from apps.users.services.staging import OUTSIDE, copy_rows, staged_row
 from aum.atlassian.schemas import Person

@@ -14,8 +14,8 @@ from apps.audit.services import EventRow, record, record_many
 from apps.organizations.models import Directory, Organization
 from apps.organizations.recorder import Actor
 from apps.organizations.services import reader_for
+from apps.users.cache import mirror_changed
 from apps.users.models import Account, DirectoryMembership, Exemption, Group, MembershipStatus, ProtectedGroup
-from apps.users.services.cache import mirror_changed
 from apps.users.services.mirror import mirror_membership_status, mirror_people, mirror_vanished
 from aum.atlassian.client import AtlassianReader
 from aum.atlassian.errors import NotFound

@@ -27,6 +27,7 @@ from apps.audit.services import record
 from apps.organizations.models import Credential, Directory, Organization, Site
 from apps.organizations.recorder import Actor
 from apps.organizations.services import raise_alert, reader_for, resolve_alert, unusable_credentials
+from apps.users.cache import mirror_changed
 from apps.users.models import Group, MembershipStatus, SyncedPerson, SyncRun
 from apps.users.products import (
     ADMIN_ROLES,
@@ -40,7 +41,6 @@ from apps.users.products import (
 )
 from apps.users.selectors.trust import MERGED
 from apps.users.services import trust
-from apps.users.services.cache import mirror_changed
 from apps.users.services.merge import MergeInput, merge_staged
 from apps.users.services.staging import OUTSIDE, clear_staging, copy_rows, is_customer, membership_status_of, staged_row
 from aum.atlassian.client import ANY_DIRECTORY, AtlassianReader

@@ -1,0 +1,127 @@
+"""Figures over all people, in one pass, cached until the next sync or change of our own (PERFORMANCE.md 7)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from django.core.cache import cache
+from django.db.models import Count, Q, QuerySet
+
+from apps.organizations.models import Organization
+from apps.users.cache import version_key
+from apps.users.models import Account, AccountStatus, Group, MembershipStatus, Product
+from apps.users.predicates import Context, Partition, inactive_q, live_q, never_active_q, partition_case
+from apps.users.selectors.trust import latest_merged_sync
+from apps.users.text import like_pattern
+
+# A day's cut-off moves on although nothing changed, so figures are counted anew after this time at the latest.
+CACHE_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class ProductCounts:
+    """People who hold a product and could use it: all, idle beyond the range, and never active for longer than it."""
+
+    product: str
+    held: int
+    idle: int
+    never_active: int
+
+
+@dataclass(frozen=True)
+class DashboardCounts:
+    """The partition of all people for a range of days; the parts add up to `total`.
+
+    `idle_everywhere`: people with a licence, active account and membership who used nothing within the range.
+    """
+
+    days: int
+    total: int
+    active: int
+    inactive: int
+    never_active: int
+    unknown: int
+    suspended: int
+    deactivated: int
+    no_licence: int
+    managed: int
+    external: int
+    idle_everywhere: int
+    products: tuple[ProductCounts, ...]
+    counted_at: datetime
+
+    @property
+    def inactive_card(self) -> int:
+        """The card Inactive: inactive, never active, suspended and deactivated (DECISIONS.md §4)."""
+        return self.inactive + self.never_active + self.suspended + self.deactivated
+
+    @property
+    def licensed(self) -> int:
+        """People with a licence: what shares of limits are measured against."""
+        return self.active + self.inactive + self.never_active + self.unknown
+
+
+def dashboard_counts(organization: Organization, days: int = 30, *, now: datetime | None = None) -> DashboardCounts:
+    """Count everybody once. Served from the cache while neither a sync nor a change of our own came between."""
+    context = Context.of(organization, now=now)
+    run = latest_merged_sync(organization)
+    key = f"users:counts:{organization.pk}:{days}:{run.pk if run else 0}:{cache.get(version_key(organization.pk), '')}"
+    found = cache.get(key) if now is None else None
+    if found is None:
+        found = asdict(_count(organization, days, context))
+        if now is None:
+            cache.set(key, found, CACHE_SECONDS)
+    return DashboardCounts(**{**found, "products": tuple(ProductCounts(**row) for row in found["products"])})
+
+
+def _count(organization: Organization, days: int, context: Context) -> DashboardCounts:
+    cutoff_at = context.cutoff(days)
+    usable = Q(account_status=AccountStatus.ACTIVE, membership_status=MembershipStatus.ACTIVE, is_for_deletion=False)
+    wanted: dict[str, Any] = {
+        "total": Count("pk"),
+        **{part: Count("pk", filter=Q(part=part)) for part in Partition.values},
+        "managed": Count("pk", filter=Q(claim_status=1)),
+        "external": Count("pk", filter=Q(claim_status=2)),
+        "idle_everywhere": Count("pk", filter=usable & inactive_q(cutoff_at=cutoff_at, now=context.now)),
+    }
+    for product in Product.values:
+        one = (product,)
+        wanted |= {
+            f"{product}_held": Count("pk", filter=usable & ~Q(**{f"{product}_activity": 0})),
+            f"{product}_idle": Count("pk", filter=usable & inactive_q(one, cutoff_at=cutoff_at, now=context.now)),
+            f"{product}_never": Count("pk", filter=usable & never_active_q(one, cutoff_at=cutoff_at, now=context.now)),
+        }
+    row = Account.objects.of(organization).filter(live_q()).annotate(part=partition_case(cutoff_at)).aggregate(**wanted)
+    return DashboardCounts(
+        days=days,
+        total=row["total"],
+        **{part: row[part] for part in Partition.values},
+        managed=row["managed"],
+        external=row["external"],
+        idle_everywhere=row["idle_everywhere"],
+        products=tuple(
+            ProductCounts(product, row[f"{product}_held"], row[f"{product}_idle"], row[f"{product}_never"])
+            for product in Product.values
+        ),
+        counted_at=context.now,
+    )
+
+
+def groups(organization: Organization, search: str = "", *, include_vanished: bool = False) -> QuerySet[Group]:
+    """The organisation's groups by name, with directory and protection loaded; `search` is part of a name."""
+    found: QuerySet[Group] = (
+        Group.objects.of(organization).select_related("directory", "protection").order_by("name", "pk")
+    )
+    if not include_vanished:
+        found = found.filter(vanished_at__isnull=True)
+    if search.strip():
+        found = found.filter(name__ilike=like_pattern(search.strip(), before="%", after="%"))
+    return found
+
+
+def licensed_count(organization: Organization) -> int:
+    """People with a licence whose account and membership are active: what shares of limits are measured against."""
+    usable = Q(account_status=AccountStatus.ACTIVE, membership_status=MembershipStatus.ACTIVE)
+    return int(Account.objects.of(organization).filter(live_q(), usable, ~Q(products=0)).count())
