@@ -260,6 +260,8 @@ def touch(core: Core, request: Request, values: dict[str, str]) -> Response:
     person = _account(core, body.get("account"))
     at = body.get("at", "now")
     at = world.now() // 1000 * 1000 if at == "now" else at
+    if at is not None and not isinstance(at, int):
+        raise _bad("at is a time in milliseconds, now or null")
     held = world.held_mask(person)
     aris = body.get("resources") or [r.ari for r in world.resources if not r.platform and held >> r.index & 1]
     unknown = [ari for ari in aris if world.resource(ari) is None]
@@ -295,11 +297,11 @@ def mutate(core: Core, request: Request, values: dict[str, str]) -> Response:
         answer["account"] = operations[-1][1]["account_id"]
     if "group" in body:
         group = _group_id(world, body["group"])
-        operations += [[sign, group, *body[name]] for sign, name in _GRANTS if name in body]
+        operations += [[sign, group, *_pair(world, body[name])] for sign, name in _GRANTS if name in body]
     if "delete_group" in body:
         operations.append(["delete-group", _group_id(world, body["delete_group"])])
     if "capacity" in body:
-        operations.append(["capacity", *body["capacity"]])
+        operations.append(["capacity", *_pair(world, body["capacity"])])
     if not operations:
         raise _bad("nothing to change")
     core.commit(request, operations, account=person)
@@ -307,6 +309,13 @@ def mutate(core: Core, request: Request, values: dict[str, str]) -> Response:
 
 
 _GRANTS = (("grant+", "add_grant"), ("grant-", "remove_grant"))
+
+
+def _pair(world: World, wanted: Any) -> list[Any]:
+    """[resource ARI, something], checked before it reaches the ledger, which must replay."""
+    if not isinstance(wanted, list) or len(wanted) != 2 or world.resource(wanted[0]) is None:
+        raise _bad(f"not a pair that starts with a known resource: {wanted}")
+    return wanted
 
 
 def _group_id(world: World, wanted: str) -> str:
@@ -324,9 +333,9 @@ def _account_changes(world: World, person: Person, body: dict[str, Any]) -> list
     if "remove_group" in body:
         operations.append(["group-", account_id, _group_id(world, body["remove_group"])])
     if "add_role" in body:
-        operations.append(["direct+", account_id, *body["add_role"]])
+        operations.append(["direct+", account_id, *_pair(world, body["add_role"])])
     if "remove_role" in body:
-        operations.append(["direct-", account_id, *body["remove_role"]])
+        operations.append(["direct-", account_id, *_pair(world, body["remove_role"])])
     fields: dict[str, Any] = {
         name: body[name] for name in ("email", "name", "managed", "email_hidden", "locked_by") if name in body
     }
@@ -359,8 +368,13 @@ def _new_person(world: World, wanted: dict[str, Any]) -> dict[str, Any]:
     email = str(wanted.get("email") or f"newcomer.{number}@{world.domains[0]}")
     name = str(wanted.get("name") or email.partition("@")[0])
     directory = wanted.get("directory") or world.directories[0].id
+    account_id = str(wanted.get("account_id") or f"712020:00000000-0000-4000-8000-{number:012x}")
+    if world.directory(directory) is None:
+        raise _bad(f"no directory {directory}")
+    if world.person(account_id) is not None or email.lower() in world.by_email:
+        raise _bad(f"{account_id} or {email} exists")
     return {
-        "account_id": str(wanted.get("account_id") or f"712020:00000000-0000-4000-8000-{number:012x}"),
+        "account_id": account_id,
         "name": name,
         "nickname": name.split(" ")[0],
         "email": email,

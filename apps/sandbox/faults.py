@@ -161,8 +161,10 @@ class Faults:
             self._windows[fault["id"], family] = (start, used if refused else used + 1)
         if not refused:
             return None
-        wait = max(0.0, start + window - time.time())
-        return too_many(request, wait, "retry_after")
+        reset = start + window
+        answer = too_many(request, max(0.0, reset - time.time()), "retry_after")
+        answer.headers.update(_limits(fault["limit"], 0, reset))
+        return answer
 
     def limit_headers(self, request: Request) -> dict[str, str]:
         """X-RateLimit-* of an answer: those of the quota when one is set, else a limit nobody reaches."""
@@ -204,7 +206,7 @@ class Faults:
 
 def endpoint_family(request: Request) -> str:
     """The path with identifiers taken out, with the key: what Atlassian counts limits by."""
-    path = re.sub(r"/(?:[0-9a-fk-]{8,}|[^/]*[:%][^/]*|-)(?=/|$)", "/*", request.full_path)
+    path = re.sub(r"/(?:(?=[^/]*\d)[0-9a-k-]{8,}|[^/]*:[^/]*|-)(?=/|$)", "/*", request.full_path)
     return f"{request.key} {request.method} {path}"
 
 
@@ -223,10 +225,6 @@ def too_many(request: Request, seconds: float, style: str) -> Response:
         response.headers["Retry-After"] = str(_up(seconds))
     if style in ("retry_after", "reset"):
         response.headers.update(_limits(100, 0, time.time() + seconds))
-    if style == "none":
-        # An empty value keeps the usual headers from being added: a gateway's 429 tells nothing.
-        response.headers["X-RateLimit-Limit"] = response.headers["X-RateLimit-Remaining"] = ""
-        response.headers["X-RateLimit-Reset"] = ""
     return response
 
 

@@ -265,7 +265,13 @@ class _People:
             email_hidden=not managed and rng.random() < 0.3,
             locked_by=("google" if rng.random() < 0.1 else "scim") if synced else None,
             memberships=tuple(
-                Membership(d, "active", source if d == PRIMARY else "invited", added + d * DAY_MS) for d in directories
+                Membership(
+                    d,
+                    "active",
+                    source if d == PRIMARY else "invited",
+                    min(added + later * DAY_MS, self.world.as_of),
+                )
+                for later, d in enumerate(directories)
             ),
             groups=groups,
             direct=self._direct(directories),

@@ -92,7 +92,7 @@ def sort_order(value: Any, field: str) -> str | None:
 def person_of(core: Core, account_id: str, request: Request, directory: Directory | None = None) -> Person:
     """A listed account, as it truly is; 404 when unknown or outside the directory."""
     person = core.world.person(account_id)
-    inside = person is not None and person.listed
+    inside = person is not None and person.listed and (person.managed or bool(person.memberships))
     if inside and directory is not None:
         inside = core.world.membership(person, directory.index) is not None  # type: ignore[arg-type]
     if not inside or person is None:

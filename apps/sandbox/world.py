@@ -562,7 +562,7 @@ def _set_capacity(world: World, ari: str, capacity: int | None) -> None:
 
 
 def _new_request(world: World, data: dict[str, Any]) -> None:
-    world.requests.append(data)
+    world.requests.append(copy.deepcopy(data))
 
 
 def _comment(world: World, key: str, comment: dict[str, Any]) -> None:
