@@ -24,7 +24,7 @@ from apps.audit.chain import (
     signing_keys,
 )
 from apps.audit.models import AuditCheckpoint, AuditIdentity, AuditSegment
-from apps.audit.services.anchor import Anchors, read_anchors
+from apps.audit.services.anchoring import Anchors, read_anchors
 from apps.organizations.models import Organization
 
 Kind = Literal["edited", "removed", "added", "swapped", "segment_broken", "signature"]

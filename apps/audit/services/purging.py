@@ -14,8 +14,8 @@ from apps.audit.chain import checkpoint_message, signing_keys
 from apps.audit.guards import guards_lifted
 from apps.audit.locks import SEALER, lock_key
 from apps.audit.models import AuditCheckpoint, AuditEvent, AuditIdentity, AuditSegment
-from apps.audit.services.verify import segment_findings
-from apps.audit.services.write import record
+from apps.audit.services.verification import segment_findings
+from apps.audit.services.writing import record
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from aum.common.errors import DomainError

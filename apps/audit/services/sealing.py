@@ -12,7 +12,7 @@ from django.utils import timezone
 from apps.audit.chain import GENESIS, ROWS_SQL, row_digest, segment_head, segment_root, signing_keys
 from apps.audit.locks import SEALER, WRITERS, lock_key
 from apps.audit.models import AuditSegment
-from apps.audit.services.anchor import anchor_heads
+from apps.audit.services.anchoring import anchor_heads
 from apps.organizations.models import Organization
 
 logger = logging.getLogger(__name__)
