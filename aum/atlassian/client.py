@@ -70,14 +70,18 @@ MAX_EMAILS: Final = 100
 MAX_INVITES: Final = 25
 ORG_ADMIN: Final = "atlassian/org-admin"
 
-# In `{name: values}` of a search these are lists, with the document's limit of entries.
-_USER_LIST_FILTERS: Final = {
+# How many values the document allows in each list of a search or count.
+_LIST_LIMITS: Final = {
     "accountIds": MAX_ACCOUNT_IDS,
     "emails": MAX_EMAILS,
     "groupIds": 10,
+    "groupNames": 100,
     "resourceIds": 20,
     "roleIds": 10,
     "emailDomains": 10,
+    "status": 4,
+    "accountStatus": 3,
+    "membershipStatus": 3,
 }
 
 
@@ -270,7 +274,7 @@ class AtlassianReader:
             "claimStatus": claim_status,
             "groupIds": group_ids,
         }
-        return self._read(calls.COUNT_USERS, _count, path={"directoryId": directory_id}, query=query)
+        return self._read(calls.COUNT_USERS, _count, path={"directoryId": directory_id}, query=_search_body(query))
 
     def user_stats(self, directory_id: str = ANY_DIRECTORY) -> UserStats:
         """People per account status and per role."""
@@ -295,16 +299,16 @@ class AtlassianReader:
         assignments: list[RoleAssignment] = []
         statuses: dict[str, DirectoryStatus] = {}
 
-        def fetch(cursor: str | None) -> Page[tuple[list[RoleAssignment], DirectoryStatus | None]]:
+        def fetch(cursor: str | None) -> Page[tuple[str, tuple[list[RoleAssignment], DirectoryStatus | None]]]:
             return self._page(
                 calls.USER_ROLES,
-                schemas.parse_user_roles,
+                _with_resource(schemas.parse_user_roles),
                 path={"directoryId": directory_id, "accountId": account_id},
                 query={"limit": 100, "cursor": cursor},
             )
 
-        for page in paging.pages(fetch, key=repr):
-            for some, status in page.items:
+        for page in paging.pages(fetch, key=lambda item: item[0]):
+            for _, (some, status) in page.items:
                 assignments += some
                 if status is not None:
                     statuses[status.directory_id] = status
@@ -395,15 +399,16 @@ class AtlassianReader:
     def group_role_assignments(self, directory_id: str, group_id: str) -> list[RoleAssignment]:
         """What a group grants, one entry per resource and role."""
 
-        def fetch(cursor: str | None) -> Page[list[RoleAssignment]]:
+        def fetch(cursor: str | None) -> Page[tuple[str, list[RoleAssignment]]]:
             return self._page(
                 calls.GROUP_ROLES,
-                schemas.parse_group_roles,
+                _with_resource(schemas.parse_group_roles),
                 path={"directoryId": directory_id, "groupId": group_id},
                 query={"limit": 100, "cursor": cursor},
             )
 
-        return [role for page in paging.pages(fetch, key=repr) for roles in page.items for role in roles]
+        pages = paging.pages(fetch, key=lambda item: item[0])
+        return [role for page in pages for _, roles in page.items for role in roles]
 
     # -- Jira and JSM, on the site
 
@@ -693,6 +698,11 @@ def _count(body: Any) -> int:
     return schemas.parse_count(schemas.as_object(body, what="The answer"))
 
 
+def _with_resource(parse: Callable[[schemas.Json], T]) -> Callable[[schemas.Json], tuple[str, T]]:
+    """`parse` with what tells a row of role assignments from others; a row may hold no role at all."""
+    return lambda row: (f"{row.get('directoryId')} {row.get('resourceId')}", parse(row))
+
+
 def _search_body(values: Mapping[str, Any]) -> dict[str, Any]:
     """What is set, sequences as lists. Raises ValueError for more values than the document allows."""
     body: dict[str, Any] = {}
@@ -700,8 +710,8 @@ def _search_body(values: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         body[name] = value if isinstance(value, str | int) else list(value)
-        if name in _USER_LIST_FILTERS and len(body[name]) > _USER_LIST_FILTERS[name]:
-            raise ValueError(f"At most {_USER_LIST_FILTERS[name]} values of {name} in one search.")
+        if name in _LIST_LIMITS and len(body[name]) > _LIST_LIMITS[name]:
+            raise ValueError(f"At most {_LIST_LIMITS[name]} values of {name} in one search.")
     return body
 
 

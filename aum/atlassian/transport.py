@@ -591,15 +591,19 @@ class WriteTransport(ReadTransport):
             except RateLimited as refused:
                 self._note_refusal(trip, refused)
                 continue
-            if reply.content.lstrip()[:1] == b"<":
-                # A page with status 200: a proxy or a log-in wall answered, and what became of the write is not known.
-                raise LostAnswer(
-                    "An HTML page came instead of an answer.",
-                    status=reply.status,
-                    request_id=reply.request_id,
-                    call_id=reply.call_id,
-                )
+            self._check_is_api(reply)
             return reply
+
+    def _check_is_api(self, reply: Reply) -> None:
+        """Raise LostAnswer for a success with a page or some text: a proxy or a log-in wall answered in between."""
+        if not reply.is_whole or not reply.content.strip():
+            return
+        try:
+            reply.json()
+        except UnexpectedAnswer as error:
+            raise LostAnswer(
+                error.detail, status=reply.status, request_id=reply.request_id, call_id=reply.call_id
+            ) from None
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
