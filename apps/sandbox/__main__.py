@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
@@ -45,6 +46,8 @@ def main(given: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    # A large organisation is millions of objects that live as long as the process: the collector need not look at them.
+    gc.disable()
     try:
         sandbox = Sandbox(
             people=options.people,
@@ -56,6 +59,8 @@ def main(given: list[str] | None = None) -> int:
     except (StateDirError, ValueError, OSError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 2
+    gc.freeze()
+    gc.enable()
     print(f"sandbox ready on {sandbox.url} org={sandbox.credentials.org_id}", flush=True)
     stop.wait()
     sandbox.close()

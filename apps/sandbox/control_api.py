@@ -195,6 +195,32 @@ def requests(core: Core, request: Request, values: dict[str, str]) -> Response:
     return ok({"requests": entries, "last": core.requests[-1]["seq"] if core.requests else 0})
 
 
+@routes.add("GET", "/_control/early", "control")
+def early(core: Core, request: Request, values: dict[str, str]) -> Response:
+    """Requests that started while an earlier answer's wait was running, `grace_ms` (100) after that answer at least.
+
+    Compared within one endpoint family; `scope=all` holds every request against every wait. `since` as for requests.
+    """
+    params = request.params()
+    since, grace = int(one(params, "since") or 0), float(one(params, "grace_ms") or 100)
+    everything = one(params, "scope") == "all"
+    waits: dict[str, list[tuple[float, float, int]]] = {}
+    found = []
+    done = [entry for entry in list(core.requests) if entry["seq"] > since and entry["finished_mono_ms"] is not None]
+    for entry in done:
+        if entry["wait_seconds"]:
+            told = entry["finished_mono_ms"]
+            family = "" if everything else entry["family"]
+            waits.setdefault(family, []).append((told + grace, told + entry["wait_seconds"] * 1000, entry["seq"]))
+    for entry in done:
+        started = entry["started_mono_ms"]
+        for first, last, seq in waits.get("" if everything else entry["family"], ()):
+            if first < started < last:
+                found.append({**entry, "told_by": seq, "too_early_ms": last - started})
+                break
+    return ok({"early": found, "waits": sum(map(len, waits.values()))})
+
+
 # -- faults, policy, time
 
 

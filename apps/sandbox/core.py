@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import calendar
 import copy
 import hashlib
 import itertools
@@ -27,7 +28,7 @@ from apps.sandbox import (
     users_api,
 )
 from apps.sandbox.errors import ApiError, admin_error, jira_error, jsm_error, manage_error, proxy_error, routing_error
-from apps.sandbox.faults import Faults
+from apps.sandbox.faults import Faults, endpoint_family
 from apps.sandbox.generate import generate
 from apps.sandbox.http import Request, Response
 from apps.sandbox.ledger import Ledger, load_or_make
@@ -188,6 +189,7 @@ class Core:
             "key": "-",
             "request_id": request.request_id,
             "wait_seconds": None,
+            "family": None,
             "fault": None,
             "in_flight": 0,
         }
@@ -202,6 +204,7 @@ class Core:
             with self.world.lock:
                 self.in_flight -= 1
         entry["key"] = request.key
+        entry["family"] = endpoint_family(request)
         entry["status"] = None if response.drop else response.status
         entry["finished_mono_ms"] = time.monotonic() * 1000
         if response.status in (429, 503):
@@ -365,9 +368,13 @@ class Core:
 
 
 def _wait_seconds(response: Response) -> float | None:
+    """How long the answer says to wait: by Retry-After, else by the reset, else None."""
     if "Retry-After" in response.headers:
         return float(response.headers["Retry-After"])
-    return None
+    reset = response.headers.get("X-RateLimit-Reset")
+    if reset is None:
+        return None
+    return max(0.0, calendar.timegm(time.strptime(reset, "%Y-%m-%dT%H:%M:%SZ")) - time.time())
 
 
 def _credentials(world: World) -> Credentials:

@@ -221,6 +221,8 @@ def too_many(request: Request, seconds: float, style: str) -> Response:
     elif request.path.startswith("/rest/"):
         body = {"errorMessages": ["Rate limit exceeded."], "errors": {}}
     response = json_response(429, body)
+    if request.path.startswith("/rest/") and style != "none":
+        response.headers["RateLimit-Reason"] = "jira-burst-based"
     if style == "retry_after":
         response.headers["Retry-After"] = str(_up(seconds))
     if style in ("retry_after", "reset"):

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import IO, Any, cast
 from urllib.parse import parse_qsl, unquote
@@ -189,5 +190,6 @@ def _head(response: Response, keep: bool) -> bytes:
         lines.append(f"Content-Length: {len(response.body)}")
     if not keep:
         lines.append("Connection: close")
+    lines.append(f"Date: {formatdate(usegmt=True)}")
     lines += [f"{name}: {value}" for name, value in response.headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")

@@ -265,6 +265,20 @@ def test_log_tells_when_each_request_started_and_the_wait_it_was_told(client: Cl
     assert first["key"] == "api_key"
 
 
+def test_request_during_a_told_wait_is_named(client: Client) -> None:
+    _fault(client, "rate_limit", seconds=2, style="reset", path="/directories$", count=1)
+    client.call("GET", f"{client.v2}/directories")
+    client.call("GET", client.v1)
+    time.sleep(0.2)
+    client.call("GET", f"{client.v2}/directories")
+
+    found = client.sandbox.control.get("early")
+    everywhere = client.sandbox.control.get("early?grace_ms=0&scope=all")
+
+    assert (found["waits"], [entry["told_by"] for entry in found["early"]]) == (1, [1])
+    assert len(everywhere["early"]) == 2
+
+
 def test_changes_from_outside_are_refused_before_they_reach_the_ledger(client: Client) -> None:
     account = client.account("Idle Person")
     for wrong in (
