@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -73,9 +74,9 @@ def attacker() -> Iterator[Callable[..., int]]:
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
 
-        def run(sql: str, *parameters: object) -> int:
+        def run(sql: str, *parameters: Any) -> int:
             cursor.execute(sql, parameters)
-            return cursor.rowcount
+            return int(cursor.rowcount)
 
         try:
             yield run

@@ -116,7 +116,9 @@ def test_removed_rows_are_named(organization: Organization, ids: list[int]) -> N
 
 @pytest.mark.parametrize("where", ["between", "before", "twin"])
 def test_an_added_row_is_named(organization: Organization, ids: list[int], where: str) -> None:
-    columns = ", ".join(field.column for field in AuditEvent._meta.concrete_fields if field.column not in ("id", "at"))
+    columns = ", ".join(
+        str(field.column) for field in AuditEvent._meta.concrete_fields if field.column not in ("id", "at")
+    )
     with attacker() as run:
         # A rolled-back transaction leaves a gap in the ids, where an event can be slipped in.
         gap = {"between": ids[5], "before": ids[0] - 1, "twin": ids[5]}[where]
@@ -149,7 +151,9 @@ def test_a_row_slipped_into_a_gap_is_named(organization: Organization, ids: list
     write(organization, 4)
     seal(organization)
     with attacker() as run:
-        columns = ", ".join(field.column for field in AuditEvent._meta.concrete_fields if field.column not in ("id",))
+        columns = ", ".join(
+            str(field.column) for field in AuditEvent._meta.concrete_fields if field.column not in ("id",)
+        )
         run(
             f"INSERT INTO audit_auditevent (id, {columns}) SELECT %s, {columns} FROM audit_auditevent WHERE id = %s",
             ids[-1] + 2,

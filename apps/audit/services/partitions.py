@@ -47,10 +47,16 @@ def _missing(months_ahead: int) -> list[tuple[str, datetime, datetime]]:
                 FROM date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC') AS today,
                      generate_series(today, today + make_interval(months => %s), interval '1 month') AS month
             ) AS wanted
+            -- Not to_regclass(name): it may answer from a cache that is older than the lock.
+            WHERE NOT EXISTS (
+                SELECT FROM pg_inherits JOIN pg_class partition ON partition.oid = inhrelid
+                WHERE inhparent = to_regclass(%s) AND relname = name
+            )
             -- The table itself is missing while the migrations are being undone.
-            WHERE to_regclass(name) IS NULL AND to_regclass(%s) IS NOT NULL ORDER BY starts_at
+            AND to_regclass(%s) IS NOT NULL
+            ORDER BY starts_at
             """,
-            [TABLE, months_ahead, TABLE],
+            [TABLE, months_ahead, TABLE, TABLE],
         )
         return list(cursor.fetchall())
 

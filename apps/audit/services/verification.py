@@ -126,22 +126,22 @@ class _Verifier:
         self.report = VerifyReport()
         self.keys = {key.key_id: key for key in signing_keys()}
         self.heads: dict[int, bytes] = {}
+        self.purged_through = 0
         self.edited: list[_Edited] = []
         self.removed: dict[bytes, int] = {}
         self.checked_identities: set[int] = set()
 
     def run(self, on_progress: Callable[[int, int], None] | None) -> VerifyReport:
         anchors = read_anchors(self.organization)
-        purged_heads = self.purged_heads()
         numbers = list(AuditSegment.objects.of(self.organization).order_by("number").values_list("number", flat=True))
         previous: AuditSegment | None = None
         for done, number in enumerate(numbers, start=1):
             segment = AuditSegment.objects.of(self.organization).get(number=number)
-            self.check_segment(segment, previous, purged_heads)
+            self.check_segment(segment, previous)
             previous = segment
             if on_progress is not None:
                 on_progress(done, len(numbers))
-        self.check_checkpoints(purged_heads)
+        self.check_checkpoints()
         if anchors is not None:
             self.check_anchors(anchors)
         self.recognise_swaps()
@@ -150,9 +150,8 @@ class _Verifier:
 
     # The chain
 
-    def purged_heads(self) -> dict[int, bytes]:
-        """Head by number of segment of each checkpoint with a valid signature; the others are reported."""
-        heads = {}
+    def checkpoints(self) -> Iterator[tuple[AuditCheckpoint, bool]]:
+        """Each checkpoint, and whether its signature is valid."""
         for checkpoint in AuditCheckpoint.objects.of(self.organization).order_by("number"):
             message = checkpoint_message(
                 organization_id=self.organization.pk,
@@ -162,32 +161,28 @@ class _Verifier:
                 rows=checkpoint.rows,
                 purged_at=checkpoint.purged_at,
             )
-            if self.is_signed(checkpoint.key_id, bytes(checkpoint.signature), message):
-                heads[checkpoint.number] = bytes(checkpoint.head)
-            else:
-                sentence = f"The signature of the purge checkpoint at segment {checkpoint.number} is not valid."
-                self.report.add([Finding("signature", None, checkpoint.number, checkpoint.purged_at, sentence)])
-        return heads
+            yield checkpoint, self.is_signed(checkpoint.key_id, bytes(checkpoint.signature), message)
 
-    def check_segment(
-        self, segment: AuditSegment, previous: AuditSegment | None, purged_heads: dict[int, bytes]
-    ) -> None:
+    def check_segment(self, segment: AuditSegment, previous: AuditSegment | None) -> None:
         self.report.segments += 1
         self.heads[segment.number] = bytes(segment.head)
         self.report.add(self.link_findings(segment, previous))
-        if segment.purged_at is None:
-            rows = self.rows_of(segment, previous)
-            if rows.findings and self.was_purged_meanwhile(segment):
-                purged_heads.update(self.purged_heads())
-            else:
-                self.take(rows)
-                return
-        self.report.purged_segments += 1
-        if segment.number > max(purged_heads, default=0):
-            sentence = f"Segment {segment.number} was emptied without a signed purge."
-            self.report.add([Finding("segment_broken", None, segment.number, segment.sealed_at, sentence)])
         rows = self.rows_of(segment, previous)
+        if rows.findings and segment.purged_at is None:
+            # A purge may have taken the rows after we had read the segment.
+            segment = AuditSegment.objects.of(self.organization).get(number=segment.number)
+            rows = self.rows_of(segment, previous)
+        if segment.purged_at is not None:
+            self.report.purged_segments += 1
+            if not self.is_purge_signed(segment.number):
+                self.report.add([self.broken(segment, "was emptied without a signed purge")])
         self.take(rows)
+
+    def is_purge_signed(self, number: int) -> bool:
+        """True when a valid checkpoint covers the segment; reads again, because a purge may be at work beside us."""
+        if number > self.purged_through:
+            self.purged_through = max((point.number for point, valid in self.checkpoints() if valid), default=0)
+        return number <= self.purged_through
 
     def take(self, rows: _Rows) -> None:
         self.report.rows += rows.count
@@ -196,11 +191,6 @@ class _Verifier:
         if room > 0:
             self.edited += rows.edited[:room]
             self.removed |= dict(itertools.islice(rows.removed.items(), room))
-
-    def was_purged_meanwhile(self, segment: AuditSegment) -> bool:
-        """True when a purge took the rows after we had read the segment; reads it again."""
-        segment.refresh_from_db()
-        return segment.purged_at is not None
 
     def link_findings(self, segment: AuditSegment, previous: AuditSegment | None) -> Iterator[Finding]:
         """The segment's place in the chain, its head and its signature."""
@@ -245,12 +235,16 @@ class _Verifier:
         digests = bytes(segment.digests)
         return len(digests) == segment.count * ENTRY and segment_root(digests) == bytes(segment.root)
 
-    def check_checkpoints(self, purged_heads: dict[int, bytes]) -> None:
-        """Each checkpoint names a segment that is still there with the same head."""
-        for number, head in purged_heads.items():
-            if self.heads.get(number) != head:
+    def check_checkpoints(self) -> None:
+        """Each checkpoint is signed and names a segment that is still there with the same head."""
+        for checkpoint, is_valid in self.checkpoints():
+            number = checkpoint.number
+            if not is_valid:
+                sentence = f"The signature of the purge checkpoint at segment {number} is not valid."
+                self.report.add([Finding("signature", None, number, checkpoint.purged_at, sentence)])
+            elif self.heads.get(number) != bytes(checkpoint.head):
                 sentence = f"The purge checkpoint names another segment {number} than the chain holds."
-                self.report.add([Finding("segment_broken", None, number, None, sentence)])
+                self.report.add([Finding("segment_broken", None, number, checkpoint.purged_at, sentence)])
 
     def check_anchors(self, anchors: Anchors) -> None:
         """Every anchored head is in the chain, and the chain ends no earlier than the anchor."""
