@@ -5,7 +5,6 @@ What it changes in the organisation goes into the ledger with the actor `control
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from apps.sandbox.errors import ApiError
 from apps.sandbox.faults import KINDS
 from apps.sandbox.http import Request, Response, json_response
 from apps.sandbox.jsm_api import make_request
-from apps.sandbox.reading import iso, ok, one
+from apps.sandbox.reading import iso, ok, one, parsed
 from apps.sandbox.routing import Routes
 from apps.sandbox.users_api import removal
 from apps.sandbox.world import Membership, Operation, Person, World
@@ -30,10 +29,7 @@ def _bad(detail: str) -> ApiError:
 
 
 def _body(request: Request) -> dict[str, Any]:
-    try:
-        value = json.loads(request.body or b"{}")
-    except ValueError as error:
-        raise _bad(f"not JSON: {error}") from None
+    value = parsed(request) if request.body else {}
     if not isinstance(value, dict):
         raise _bad("send a JSON object")
     return value

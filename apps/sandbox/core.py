@@ -35,7 +35,7 @@ from apps.sandbox.ledger import Ledger, load_or_make
 from apps.sandbox.routing import Route, Router
 from apps.sandbox.world import DELETION_GRACE_MS, Group, Operation, Person, World
 
-_APIS = (
+APIS = (
     organization_api,
     users_api,
     groups_api,
@@ -109,7 +109,7 @@ class Core:
         self.in_flight = 0
         self._request_numbers = itertools.count(1)
         self._boot = hashlib.blake2b(str(time.time_ns()).encode(), digest_size=4).hexdigest()
-        self._router = Router(*(module.routes for module in _APIS))
+        self._router = Router(*(module.routes for module in APIS))
         self._events_calls: dict[str, list[float]] = {}
 
     def _build(self) -> None:

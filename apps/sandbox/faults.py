@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from apps.sandbox.http import Request, Response, json_response
+from apps.sandbox.reading import parsed
 from apps.sandbox.world import Person, stable_fraction
 
 if TYPE_CHECKING:
@@ -320,10 +321,8 @@ def _sent_cursor(request: Request) -> str | None:
     params = request.params()
     if "cursor" in params:
         return params["cursor"][0]
-    try:
-        cursor = json.loads(request.body or b"{}").get("cursor")
-    except (ValueError, AttributeError):
-        return None
+    body = parsed(request)
+    cursor = body.get("cursor") if isinstance(body, dict) else None
     return cursor if isinstance(cursor, str) else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from apps.sandbox.access_api import invitation
 from apps.sandbox.errors import jira_error
 from apps.sandbox.http import Request, Response, json_response
-from apps.sandbox.reading import iso, ok, one
+from apps.sandbox.reading import iso, ok, one, parsed
 from apps.sandbox.rendering import AVATARS
 from apps.sandbox.routing import Routes
 from apps.sandbox.world import DAY_MS, SEATLESS_ROLES, Group, Operation, Person, Resource, World
@@ -35,10 +34,7 @@ def site_url(core: Core, request: Request) -> str:
 
 
 def json_object(request: Request) -> dict[str, Any]:
-    try:
-        value = json.loads(request.body or b"null")
-    except ValueError:
-        value = None
+    value = parsed(request)
     if not isinstance(value, dict):
         raise jira_error(400, "The request body is not a JSON object.")
     return value

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from apps.sandbox.errors import admin_error, manage_error
 from apps.sandbox.http import Request, Response, json_response
-from apps.sandbox.reading import iso, no_content, ok
+from apps.sandbox.reading import iso, no_content, ok, parsed
 from apps.sandbox.rendering import AVATARS
 from apps.sandbox.routing import Routes
 from apps.sandbox.world import DAY_MS, Operation, Person, stable_fraction
@@ -82,10 +81,7 @@ def _message(request: Request) -> None:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise admin_error("ADMIN-UAM-415-1", "Send application/json", request_id=request.request_id)
-    try:
-        body = json.loads(request.body or b"null")
-    except ValueError:
-        body = None
+    body = parsed(request)
     if not isinstance(body, dict) or not isinstance(body.get("message", ""), str):
         raise manage_error(400, "invalid.body")
 
@@ -175,10 +171,7 @@ def get_profile(core: Core, request: Request, values: dict[str, str]) -> Respons
 @routes.add("PATCH", BASE + "/profile", "manage")
 def change_profile(core: Core, request: Request, values: dict[str, str]) -> Response:
     person = _target(core, values)
-    try:
-        body = json.loads(request.body or b"null")
-    except ValueError:
-        body = None
+    body = parsed(request)
     if not isinstance(body, dict):
         raise manage_error(400, "invalid.body")
     if person.locked_by is not None:
@@ -195,14 +188,14 @@ def change_profile(core: Core, request: Request, values: dict[str, str]) -> Resp
 @routes.add("PUT", BASE + "/email", "manage")
 def change_email(core: Core, request: Request, values: dict[str, str]) -> Response:
     person = _target(core, values)
-    try:
-        email = json.loads(request.body or b"null")["email"]
-    except (ValueError, TypeError, KeyError):
-        raise manage_error(400, "invalid.body") from None
+    body = parsed(request)
+    email = body.get("email") if isinstance(body, dict) else None
+    if not isinstance(email, str):
+        raise manage_error(400, "invalid.body")
     reason = _lock_reason(core, person, "email.set")
     if reason is not None:
         raise _refuse(reason)
-    domain = str(email).rpartition("@")[2].lower()
+    domain = email.rpartition("@")[2].lower()
     if domain not in core.world.domains:
         raise manage_error(403, "forbidden.unclaimedDomain", context={"domain": domain})
     core.commit(request, [["account", person.account_id, {"email": email}]], account=person)

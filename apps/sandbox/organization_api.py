@@ -177,11 +177,11 @@ def _matches_query(row: dict[str, Any], query: Any) -> bool:
     field = query.get("field")
     if isinstance(field, dict):
         name = str(field.get("name", "")).removeprefix("attributes.")
-        shown = row["attributes"].get(name)
-        # The document's example asks for `attributes.type` with the value of typeKey.
-        return any(
-            value in (shown, row["attributes"]["typeKey"] if name == "type" else shown) for value in field["values"]
-        )
+        known = [row["attributes"].get(name)]
+        if name == "type":
+            known.append(row["attributes"]["typeKey"])  # the document's example asks for it under this name
+        values = field.get("values")
+        return isinstance(values, list) and any(isinstance(value, str) and value in known for value in values)
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import time
 from typing import Any
@@ -38,6 +39,14 @@ def bad(detail: str, code: str = "ADMIN-UAM-400-1") -> Exception:
     return admin_error(code, detail)
 
 
+def parsed(request: Request) -> Any:
+    """The body as JSON; None when it is empty, not JSON, or nested beyond reason."""
+    try:
+        return json.loads(request.body or b"null")
+    except (ValueError, RecursionError):
+        return None
+
+
 def json_body(request: Request, *, required: bool = True) -> dict[str, Any]:
     """The body as an object; refuses other media types (415) and what is no JSON object (400)."""
     if not required and not request.body:
@@ -45,10 +54,7 @@ def json_body(request: Request, *, required: bool = True) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise admin_error("ADMIN-UAM-415-1", "Send application/json", request_id=request.request_id)
-    try:
-        value = json.loads(request.body or b"null")
-    except ValueError:
-        value = None
+    value = parsed(request)
     if not isinstance(value, dict):
         raise bad("The body is not a JSON object")
     return value
@@ -103,18 +109,26 @@ def one(params: dict[str, list[str]], name: str) -> str | None:
 
 
 def make_cursor(state: dict[str, Any]) -> str:
-    """An opaque cursor that carries its own state, so that it survives a restart."""
-    return base64.urlsafe_b64encode(json.dumps(state, separators=(",", ":")).encode()).decode().rstrip("=")
+    """An opaque cursor that carries its own state, so that it survives a restart, with a checksum against guesses."""
+    text_ = base64.urlsafe_b64encode(json.dumps(state, separators=(",", ":")).encode()).decode().rstrip("=")
+    return text_ + _checksum(text_)
 
 
 def read_cursor(cursor: str | None, kind: str) -> dict[str, Any] | None:
     """The state of a cursor made for lists of `kind`; None for none; 400 for any other text."""
     if not cursor:
         return None
-    try:
-        state = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except ValueError:
-        state = None
-    if not isinstance(state, dict) or state.get("kind") != kind:
+    text_ = cursor[:-_CHECKSUM_CHARS]
+    if _checksum(text_) != cursor[-_CHECKSUM_CHARS:]:
         raise bad("The cursor is not one of ours", "ADMIN-400-1")
+    state: dict[str, Any] = json.loads(base64.urlsafe_b64decode(text_ + "=" * (-len(text_) % 4)))
+    if state.get("kind") != kind:
+        raise bad("The cursor belongs to another list", "ADMIN-400-1")
     return state
+
+
+_CHECKSUM_CHARS = 8
+
+
+def _checksum(text_: str) -> str:
+    return hashlib.blake2b(text_.encode(), digest_size=_CHECKSUM_CHARS // 2).hexdigest()
