@@ -271,7 +271,7 @@ def _try_again(run: SyncRun, token: uuid.UUID, error: AtlassianError) -> float |
 
 def _fail(run: SyncRun, token: uuid.UUID, code: str, detail: str, advice: str, *, credentials: bool = False) -> None:
     """End a run that cannot go on: nothing was merged, the mirror is as it was; a person is told."""
-    sentence = f"{detail} {advice}".strip()
+    sentence = " ".join(f"{part.strip().rstrip('.')}." for part in (detail, advice) if part.strip())
     with transaction.atomic():
         ended = SyncRun.objects.filter(pk=run.pk, lease_token=token, status=SyncRun.Status.RUNNING).update(
             status=SyncRun.Status.FAILED,
@@ -525,11 +525,13 @@ class _Sync:
         with transaction.atomic():
             dropped, _ = SyncedPerson.objects.filter(sync_run=self.run.pk, directory=place.pk).delete()
             self.cursor["rows"] = self.cursor.get("rows", 0) - dropped
-            self.cursor.pop("at", None)
+            self.cursor |= {"at": None, "is_end": False}
             self._save(people_seen=F("people_seen") - dropped)
         self.run.refresh_from_db(fields=["people_seen"])
 
     def _read_people_of(self, place: _Place) -> None:
+        if self.cursor.get("is_end"):
+            return  # stopped between the last page and the next directory
         filters: dict[str, Any] = {"membership_status": ["no_membership"]} if place.pk == OUTSIDE else {}
         pages = self.reader.iter_user_pages(place.id, cursor=self.cursor.get("at"), **filters)
         with _Ahead(pages) as fetched:
@@ -562,7 +564,12 @@ class _Sync:
                 )
                 for person in people
             )
-            self.cursor |= {"page": number, "rows": self.cursor.get("rows", 0) + len(people), "at": page.next_cursor}
+            self.cursor |= {
+                "page": number,
+                "rows": self.cursor.get("rows", 0) + len(people),
+                "at": page.next_cursor,
+                "is_end": page.next_cursor is None,
+            }
             self._save(people_seen=self.run.people_seen + len(people))
 
     def _store_late_groups(self, place: _Place, people: list[Person]) -> None:
