@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from apps.sandbox.core import APIS
 from apps.sandbox.server import Sandbox
 from tests.contract import specs
 from tests.sandbox.client import Answer, Client
@@ -416,6 +417,18 @@ def test_requests(client: Checked) -> None:
     client.expect(400, "POST", "/rest/servicedeskapi/request", {**body, "requestTypeId": "999"})
 
 
+# -- refusals that faults bring
+
+
+def test_answers_of_faults_keep_the_documented_shapes(client: Checked) -> None:
+    reads = (("POST", f"{client.everywhere}/users/search", {}), ("GET", client.v1, None))
+    for kind in ({"kind": "rate_limit", "style": "reset"}, {"kind": "error", "status": 500}):
+        client.sandbox.control.post("faults", {"clear": True, "set": [kind]})
+        for method, path, body in reads:
+            client.expect(int(str(kind.get("status", 429))), method, path, body)
+    client.sandbox.control.post("faults", {"clear": True})
+
+
 # -- the whole
 
 # What no line of the acceptance list needs: policies, and parts of Jira and the service desk.
@@ -437,3 +450,18 @@ def test_every_operation_of_the_admin_documents_was_seen(client: Checked, docume
         pytest.skip("counts what the other tests of this file saw; run the whole file")
 
     assert wanted - seen == set()
+
+
+def test_every_served_path_is_documented_and_was_seen(client: Checked) -> None:
+    served = {
+        (_document(route.template), route.method, route.template.removeprefix("/admin"))
+        for api in APIS
+        for route in api.routes.all
+        if route.family not in ("gone", "control") and not route.template.startswith("/_edge/")
+    }
+    seen = {(name, method, template) for name, method, template, status in SEEN}
+    if not seen:
+        pytest.skip("counts what the other tests of this file saw; run the whole file")
+
+    found = {(name, method, specs.find_operation(name, method, path)[0]) for name, method, path in served}
+    assert found - seen == set()
