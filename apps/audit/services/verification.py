@@ -170,8 +170,9 @@ class _Verifier:
         rows = self.rows_of(segment, previous)
         if rows.findings and segment.purged_at is None:
             # A purge may have taken the rows after we had read the segment.
-            segment = AuditSegment.objects.of(self.organization).get(number=segment.number)
-            rows = self.rows_of(segment, previous)
+            now = AuditSegment.objects.of(self.organization).get(number=segment.number)
+            if now.purged_at is not None:
+                segment, rows = now, self.rows_of(now, previous)
         if segment.purged_at is not None:
             self.report.purged_segments += 1
             if not self.is_purge_signed(segment.number):
