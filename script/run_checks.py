@@ -82,7 +82,10 @@ def application_steps(options: argparse.Namespace, pytest_arguments: list[str]) 
     yield "django check", [*manage, "check", "--fail-level", "WARNING"]
     marks = "not browser" if options.full else "not browser and not slow"
     processes = str(min(4, os.cpu_count() or 1))
-    yield "pytest", [sys.executable, "-m", "pytest", "-q", "-n", processes, "-m", marks, *pytest_arguments]
+    yield (
+        "pytest",
+        [sys.executable, "-m", "pytest", "-q", "-n", processes, "--dist", "loadgroup", "-m", marks, *pytest_arguments],
+    )
 
 
 def run(name: str, command: list[str], environ: dict[str, str] | None = None) -> Result:

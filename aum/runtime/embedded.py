@@ -285,10 +285,11 @@ class EmbeddedPostgres(_Server):
             "shared_buffers": "96MB",
             "work_mem": "16MB",
             "maintenance_work_mem": "64MB",
-            "max_connections": "120",
+            "max_connections": "200",
             "max_wal_size": "1GB",
             "wal_level": "minimal",  # no replica reads this log; bulk loads into new tables skip it
             "max_wal_senders": "0",
+            "max_logical_replication_workers": "0",
             "jit": "off",
             "timezone": "UTC",
             "log_timezone": "UTC",

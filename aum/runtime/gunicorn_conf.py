@@ -1,10 +1,14 @@
 """Configuration of gunicorn: `gunicorn -c python:aum.runtime.gunicorn_conf`, in `script/server` and compose alike."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 from aum.runtime.pdeath import die_with_parent
+
+# WhiteNoise serves from the source folders; that there is no collected copy is no news.
+warnings.filterwarnings("ignore", message="No directory at")
 
 wsgi_app = "aum.wsgi:application"
 bind = [f"{os.environ.get('AUM_BIND', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"]

@@ -42,25 +42,29 @@ class Server:
         self._lock = DataDirLock(layout, command="script/server")
         self._supervisor = Supervisor(pid_file=layout.run_dir / "processes.json", log=log, cwd=ROOT)
         self._began = time.monotonic()
+        self._demo_watch: DemoWatch | None = None
 
     def run(self) -> int:
-        """Run until a signal asks to stop; returns the exit code."""
+        """Run until a signal asks to stop; returns the exit code. Raises AlreadyRunningError for a taken folder."""
+        # script/aum may hold the folder for the length of a command.
+        is_command = holder_of(self._layout).get("command") == "script/aum"
+        self._lock.acquire(wait_seconds=60.0 if is_command else 0.0)
+        # A killed run leaves its word of servers that are gone.
+        self._layout.shared_environment_path.unlink(missing_ok=True)
         self._supervisor.install_signals()
         try:
-            # script/aum may hold the folder for the length of a command.
-            is_command = holder_of(self._layout).get("command") == "script/aum"
-            self._lock.acquire(wait_seconds=60.0 if is_command else 0.0)
             self._supervisor.end_leftovers()
             self._serve()
         except StopRequestedError:
             self._log.line("aum", "stopping")
-            return 0
         except (InstallationError, EmbeddedServerError, ServiceFailedError) as error:
             self._log.plain(f"\n{error}\n")
             return 1
         finally:
-            self._supervisor.stop()
             self._layout.shared_environment_path.unlink(missing_ok=True)
+            if self._demo_watch is not None:
+                self._demo_watch.close()
+            self._supervisor.stop()
             self._lock.release()
         return 0
 
@@ -157,7 +161,7 @@ class Server:
 
     def _services(self) -> list[Service]:
         python = sys.executable
-        celery = [python, "-m", "celery", "-A", "aum"]
+        celery = [python, "-m", "celery", "--quiet", "-A", "aum"]
         worker_processes = os.environ.get("AUM_WORKER_PROCESSES", "2")
         services = [
             Service(
@@ -171,7 +175,8 @@ class Server:
                     *(*celery, "worker", "-Q", "default,operations,sync,mail", "-c", worker_processes),
                     *("--loglevel", "WARNING", "--without-gossip", "--without-mingle"),
                 ],
-                self._variables,
+                # Root is said to be dangerous because of pickle, which we do not accept.
+                {**self._variables, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"},
             ),
             Service(
                 "beat",
@@ -183,13 +188,14 @@ class Server:
             ),
         ]
         if self._demo_port is not None:
+            self._demo_watch = DemoWatch(self._installation, self._layout)
             command = [python, "-m", "apps.sandbox", "--port", str(self._demo_port)]
             services.append(
                 Service(
                     "sandbox",
                     [*command, "--state-dir", str(self._layout.sandbox_dir)],
                     self._variables,
-                    wanted=DemoWatch(self._installation, self._layout).is_wanted,
+                    wanted=self._demo_watch.is_wanted,
                 )
             )
         return services
@@ -218,7 +224,7 @@ class Server:
             first = link if link.startswith("http") else f"{self._address}{link}"
             lines += ["", "Nobody has an account yet. Open this link once to make the first owner:", f"    {first}"]
         lines += ["", "Stop it with Ctrl-C."]
-        self._log.plain("\n" + "\n".join(f"  {line}" for line in lines) + "\n")
+        self._log.plain("\n" + "\n".join(f"  {line}".rstrip() for line in lines) + "\n")
 
     def _back_up_when_due(self) -> None:
         if backup.is_due(now=datetime.now(), newest_at=backup.newest_at(self._layout)):
@@ -257,10 +263,14 @@ class DemoWatch:
             self._exists = bool(row and row[0])
         except psycopg.Error:
             # The database is restarting: what was true is still true.
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+            self.close()
         return self._exists
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _server_service(name: str, server: EmbeddedPostgres | EmbeddedValkey) -> Service:
