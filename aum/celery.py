@@ -27,4 +27,7 @@ def _prepare_child(**_kwargs: Any) -> None:
 
     die_with_parent()
     for connection in connections.all(initialized_only=True):
-        connection.close_pool() if getattr(connection, "pool", None) else connection.close()
+        connection.close()
+        close_pool = getattr(connection, "close_pool", None)
+        if close_pool is not None:
+            close_pool()

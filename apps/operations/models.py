@@ -236,6 +236,8 @@ class LeftOut(OrganizationOwned):
     operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="left_out_rows")
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
     reason = models.CharField(max_length=40)
+    # What stands in the way, named: the shared group, the synced group.
+    detail = models.TextField(blank=True, db_default="")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["operation", "account"], name="left_out_once")]

@@ -47,7 +47,7 @@ class OrganizationRequest(HttpRequest):
     """A request that `require` has let through: typed for views."""
 
     access: Access
-    user: Operator  # type: ignore[assignment]
+    user: Operator
     htmx: Any
 
     @property
@@ -78,17 +78,13 @@ def organization_of(request: HttpRequest) -> Organization:
 
 def require(
     permission: Permission,
-) -> Callable[
-    [Callable[Concatenate[HttpRequest, P], HttpResponseBase]], Callable[Concatenate[HttpRequest, P], HttpResponseBase]
-]:
+) -> Callable[[Callable[Concatenate[Any, P], HttpResponseBase]], Callable[..., HttpResponseBase]]:
     """Guard a page under `/o/<org>/`: sign-in first, 404 for strangers, a page that explains for the wrong role.
 
-    The view is called without `org`; it reads `request.access`.
+    The view is called without `org`; it takes an `OrganizationRequest` and reads `request.access`.
     """
 
-    def decorate(
-        view: Callable[Concatenate[HttpRequest, P], HttpResponseBase],
-    ) -> Callable[Concatenate[HttpRequest, P], HttpResponseBase]:
+    def decorate(view: Callable[Concatenate[Any, P], HttpResponseBase]) -> Callable[..., HttpResponseBase]:
         @wraps(view)
         def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             kwargs.pop("org", None)

@@ -11,7 +11,7 @@ from apps.operators.access import Access, access_for
 
 
 class OrganizationMiddleware:
-    """For addresses with an `org` slug: `request.access`. A stranger to the organisation gets 404, as for none (P14)."""
+    """For addresses with an `org` slug: `request.access`. A stranger to the organisation gets 404 (P14)."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

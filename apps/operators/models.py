@@ -31,7 +31,7 @@ class OperatorManager(BaseUserManager["Operator"]):
 
 
 class Operator(AbstractBaseUser, PermissionsMixin):
-    """A person who signs in to AUM. `is_staff` opens the Django admin for support; it gives no right in an organisation."""
+    """A person who signs in to AUM. `is_staff` opens the Django admin and gives no right in any organisation."""
 
     class Theme(models.TextChoices):
         SYSTEM = "", "As the system"

@@ -45,7 +45,7 @@ def approvers(organization: Organization, *, not_operator_id: int | None = None)
     roles = [role for role, allowed in ROLE_PERMISSIONS.items() if Permission.APPROVE in allowed]
     return (
         Operator.objects.filter(ripe, grants__organization=organization, grants__role__in=roles, is_active=True)
-        .exclude(pk=not_operator_id)
+        .exclude(pk=not_operator_id or 0)
         .distinct()
     )
 

@@ -59,7 +59,7 @@ class Organization(models.Model):
     kill_switch_at = models.DateTimeField(null=True, blank=True)
     kill_switch_by = models.CharField(max_length=254, blank=True)
     kill_switch_reason = models.TextField(blank=True)
-    # Chosen at set-up and shown permanently: approvals need the typed count and the password instead of a second person.
+    # Chosen at set-up and always shown: approvals need the typed count and the password instead of a second person.
     is_one_operator = models.BooleanField(default=False)
 
     max_count = models.PositiveIntegerField(default=500, validators=[MinValueValidator(1)])

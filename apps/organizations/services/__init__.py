@@ -3,6 +3,9 @@
 from apps.organizations.services.alerts import raise_alert, resolve_alert
 from apps.organizations.services.connections import (
     ConnectionInput,
+    ConnectionRefused,
+    DemoUnavailable,
+    NotConnected,
     check_connection,
     client_for,
     connect_organization,
@@ -24,6 +27,9 @@ from apps.organizations.services.safety import (
 
 __all__ = [
     "ConnectionInput",
+    "ConnectionRefused",
+    "DemoUnavailable",
+    "NotConnected",
     "check_connection",
     "client_for",
     "confirm_instance",

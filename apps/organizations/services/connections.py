@@ -12,8 +12,6 @@ from pathlib import Path
 
 import redis
 import requests
-from aum.atlassian.client import AtlassianClient, AtlassianReader, Connection
-from aum.atlassian.probe import CapabilityResult, probe
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -29,7 +27,9 @@ from apps.organizations.models import CapabilityCheck, Credential, Organization,
 from apps.organizations.recorder import Actor, record
 from apps.organizations.services.alerts import raise_alert, resolve_alert
 from apps.organizations.services.safety import store_pause
+from aum.atlassian.client import AtlassianClient, AtlassianReader, Connection
 from aum.atlassian.limiter import Limiter
+from aum.atlassian.probe import CapabilityResult, probe
 from aum.common.errors import DomainError, InvalidInput
 
 logger = logging.getLogger(__name__)
@@ -340,17 +340,19 @@ def check_connection(*, organization: Organization) -> list[CapabilityResult]:
     with transaction.atomic():
         _store_checks(organization, results)
         Credential.objects.of(organization).update(is_valid=True)
-        for kind in {result.value for result in failing} & set(Credential.Kind.values):
-            Credential.objects.of(organization).filter(kind=kind).update(is_valid=False)
+        for result in failing:
+            kind = Credential.Kind.API_TOKEN if result.value == "api_token" else Credential.Kind.API_KEY
+            unusable_credentials(organization=organization, detail=result.detail, kind=kind)
     if failing:
-        unusable_credentials(organization=organization, detail=failing[0].detail)
+        logger.warning("credentials.refused", extra={"organization": organization.slug, "code": failing[0].code})
     else:
         resolve_alert(organization=organization, dedup_key="credentials")
     return results
 
 
-def unusable_credentials(*, organization: Organization, detail: str) -> None:
-    """Alert that Atlassian refuses the credentials: rules do not run until they are replaced."""
+def unusable_credentials(*, organization: Organization, detail: str, kind: str = Credential.Kind.API_KEY) -> None:
+    """Atlassian refuses a credential: mark it, so that nothing runs with it, and alert."""
+    Credential.objects.of(organization).filter(kind=kind).update(is_valid=False)
     raise_alert(
         organization=organization,
         kind="credentials",
@@ -362,7 +364,7 @@ def unusable_credentials(*, organization: Organization, detail: str) -> None:
 
 
 def rotate_secrets() -> int:
-    """Encrypt every saved secret anew with the newest key; the number of rows. Raises SecretUnreadable, changing none."""
+    """Encrypt every saved secret anew with the newest key; the number of rows. Raises SecretUnreadable."""
     with transaction.atomic():
         rows = list(Credential.objects.select_for_update().filter(encrypted_value__isnull=False))
         for row in rows:
@@ -420,7 +422,7 @@ def delete_demo(*, organization: Organization) -> None:
         cursor.execute("SET LOCAL aum.audit_purge = 'on'")
         for model in owned:
             for relation in model._meta.many_to_many:
-                through = relation.remote_field.through  # type: ignore[union-attr]
+                through = getattr(model, relation.name).through
                 cursor.execute(
                     f'DELETE FROM "{through._meta.db_table}" WHERE "{relation.m2m_column_name()}" IN '
                     f'(SELECT id FROM "{model._meta.db_table}" WHERE organization_id = %s)',

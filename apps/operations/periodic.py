@@ -1,0 +1,3 @@
+"""Tasks that beat sends: (name, seconds)."""
+
+PERIODIC = [("operations.sweep", 15)]

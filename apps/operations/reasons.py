@@ -1,0 +1,73 @@
+"""Words for what plans and runs store as codes: why somebody is in, what became of them, why others were left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+
+from apps.operations.actions import REGISTRY
+from apps.operations.models import OperationItem
+from apps.operations.planning import LEFT_OUT_LABELS
+from apps.users.products import label_of
+
+
+def _days(instant: Any, now: datetime) -> int | None:
+    at = parse_datetime(instant) if isinstance(instant, str) else None
+    return (now - at).days if at else None
+
+
+def _in_products(products: list[str]) -> str:
+    labels = [label_of(product) for product in products]
+    return f" to {', '.join(labels)}" if labels else ""
+
+
+def reason_sentence(reason: Mapping[str, Any], now: datetime) -> str:
+    """Why an account is in a plan: "74 days since the last login to Jira Software"."""
+    code = reason.get("code")
+    products = _in_products(reason.get("products") or [])
+    if code == "idle":
+        days = _days(reason.get("last_active_at"), now)
+        idle = _days(reason.get("idle_since"), now)
+        text = f"{days:,} days since the last login{products}" if days is not None else "No recent login"
+        if idle is not None and days is not None and idle < days - 1:
+            text += f"; its clock started anew {idle:,} days ago"
+        return text
+    if code == "never_active":
+        days = _days(reason.get("added_to_org_at"), now)
+        invited = f"; invited {days:,} days ago" if days is not None else ""
+        return f"Never logged in{products}{invited}"
+    if code == "undo":
+        return f"Undoes what run #{reason.get('number')} did"
+    return "Selected"
+
+
+def change_words(item: OperationItem) -> tuple[str, str]:
+    """(what the plan does in words, with its target)."""
+    action = REGISTRY[item.action]
+    target = item.parameters.get("name") or ""
+    if item.action in ("remove_product_access", "grant_product_access"):
+        site = item.parameters.get("site") or ""
+        target = label_of(item.parameters.get("product", "")) + (f" on {site}" if site else "")
+    return action.label, target
+
+
+def outcome_sentence(item: OperationItem) -> str:
+    """What became of an item, with its reason."""
+    action = REGISTRY[item.action]
+    if item.status == OperationItem.Status.IN_DOUBT:
+        return "Being confirmed: AUM reads the state from Atlassian."
+    if item.status != OperationItem.Status.FINISHED:
+        return "To go" if item.status == OperationItem.Status.PENDING else "Working"
+    if item.outcome == OperationItem.Outcome.DONE:
+        target = change_words(item)[1]
+        return f"{action.done_word}{f': {target}' if target else ''}"
+    label = OperationItem.Outcome(item.outcome).label
+    return f"{label}. {item.detail}" if item.detail else str(label)
+
+
+def left_out_label(code: str) -> str:
+    """A reason for which people are left out of a plan, in words."""
+    return LEFT_OUT_LABELS.get(code, code.replace("_", " "))

@@ -1,0 +1,310 @@
+"""Reads of operations: lists, one run's state, its items, what may be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
+
+from apps.operations.actions import REGISTRY
+from apps.operations.models import Approval, LeftOut, Operation, OperationItem
+from apps.organizations.models import Organization
+from aum.common.errors import Missing
+
+Outcome = OperationItem.Outcome
+DONE = frozenset({Outcome.DONE.value})
+FAILED = frozenset({Outcome.FAILED.value, Outcome.FAILED_LICENCE_LIMIT.value, Outcome.UNRESOLVED.value})
+SUCCESS = frozenset({*DONE, Outcome.ALREADY_SO.value})
+SKIPPED = frozenset(
+    value
+    for value in Outcome.values
+    if value not in SUCCESS | FAILED and value not in (Outcome.CANCELLED, Outcome.NOT_ATTEMPTED)
+)
+STATUS_TONES: Mapping[str, str] = {
+    Operation.Status.SUCCEEDED: "ok",
+    Operation.Status.PREVIEWED: "info",
+    Operation.Status.PARTIAL_FAILURE: "warn",
+    Operation.Status.FAILED: "danger",
+    Operation.Status.NO_EFFECT: "warn",
+    Operation.Status.HELD: "warn",
+    Operation.Status.EXPIRED: "warn",
+    Operation.Status.PAUSED: "warn",
+    Operation.Status.WAITING: "warn",
+    Operation.Status.RUNNING: "info",
+    Operation.Status.QUEUED: "info",
+    Operation.Status.PLANNING: "info",
+}
+# Audit words (DECISIONS.md §12) → statuses.
+AUDIT_STATUS: Mapping[str, tuple[str, ...]] = {
+    "success": (Operation.Status.SUCCEEDED, Operation.Status.PREVIEWED),
+    "failed": (Operation.Status.FAILED,),
+    "partial_failure": (Operation.Status.PARTIAL_FAILURE,),
+    "warning": (Operation.Status.NO_EFFECT, Operation.Status.HELD, Operation.Status.EXPIRED),
+    "in_progress": (
+        Operation.Status.PLANNING,
+        Operation.Status.QUEUED,
+        Operation.Status.RUNNING,
+        Operation.Status.WAITING,
+        Operation.Status.PAUSED,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class OperationFilters:
+    """Filters of lists of operations; empty ones do not filter. `statuses` are audit words of AUDIT_STATUS."""
+
+    search: str = ""
+    performer: str = ""
+    kinds: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    rule_id: int | None = None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Numbers of a run at this moment. Items are counted, people are not items: `people` is their number."""
+
+    total: int
+    done: int
+    people: int
+    success: int
+    failed: int
+    skipped: int
+    todo: int
+    in_doubt: int
+    other: int
+    by_outcome: dict[str, int]
+    tone: str
+    seconds_left: int | None
+    waiting_seconds: int | None
+    sentence: str
+    can_pause: bool
+    can_resume: bool
+    can_cancel: bool
+    can_undo: bool
+    can_retry: bool
+    can_apply: bool
+    why_not: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.done // self.total if self.total else 0
+
+
+def operations(organization: Organization, filters: OperationFilters | None = None) -> QuerySet[Operation]:
+    """The organisation's operations, newest first."""
+    rows = Operation.objects.of(organization).select_related("organization", "undo_of").order_by("-id")
+    if filters is None:
+        return rows
+    if filters.search:
+        words = Q(name__icontains=filters.search) | Q(action__icontains=filters.search.replace(" ", "_"))
+        if filters.search.lstrip("#").isdigit():
+            words |= Q(number=int(filters.search.lstrip("#")))
+        rows = rows.filter(words)
+    if filters.performer:
+        rows = rows.filter(Q(actor_text__icontains=filters.performer) | Q(actor__email__icontains=filters.performer))
+    if filters.kinds:
+        rows = rows.filter(kind__in=filters.kinds)
+    if filters.statuses:
+        wanted = [status for word in filters.statuses for status in AUDIT_STATUS.get(word, ())]
+        rows = rows.filter(status__in=wanted)
+    if filters.since:
+        rows = rows.filter(created_at__gte=filters.since)
+    if filters.until:
+        rows = rows.filter(created_at__lt=filters.until)
+    if filters.rule_id:
+        rows = rows.filter(rule_id=filters.rule_id)
+    return rows
+
+
+def recent(organization: Organization, limit: int = 5) -> list[Operation]:
+    """The newest operations."""
+    return list(operations(organization)[:limit])
+
+
+def operation_by_number(organization: Organization, number: int) -> Operation:
+    """Run `number` of the organisation; raises Missing."""
+    found = operations(organization).filter(number=number).first()
+    if found is None:
+        raise Missing("There is no such run here.")
+    return found
+
+
+def operation_by_id(organization: Organization, pk: int) -> Operation:
+    """The operation by key; raises Missing when it is not of this organisation."""
+    found = operations(organization).filter(pk=pk).first()
+    if found is None:
+        raise Missing("There is no such operation here.")
+    return found
+
+
+GROUPS: Mapping[str, Q] = {
+    "all": Q(),
+    "success": Q(outcome__in=SUCCESS),
+    "failed": Q(outcome__in=FAILED),
+    "skipped": Q(outcome__in=SKIPPED),
+    "todo": ~Q(status=OperationItem.Status.FINISHED),
+}
+
+
+def items_of(
+    operation: Operation, *, group: str = "all", outcome: str = "", search: str = ""
+) -> QuerySet[OperationItem]:
+    """The operation's items in plan order with their accounts, by group (GROUPS), outcome, name or e-mail."""
+    rows = operation.items.select_related("account").filter(GROUPS.get(group, Q())).order_by("id")
+    if outcome:
+        rows = rows.filter(outcome=outcome)
+    if search.strip():
+        text = search.strip()
+        rows = rows.filter(Q(account__name__icontains=text) | Q(account__email__icontains=text) | Q(subject=text))
+    return rows
+
+
+def left_out_of(operation: Operation, *, reason: str = "") -> QuerySet[LeftOut]:
+    """Whom the plan leaves out, with their accounts."""
+    rows = LeftOut.objects.filter(operation=operation).select_related("account").order_by("id")
+    return rows.filter(reason=reason) if reason else rows
+
+
+def run_summary(operation: Operation, *, now: datetime | None = None) -> RunSummary:
+    """Counted from the items, in one query for open operations; final ones keep their counts."""
+    now = now or timezone.now()
+    by_outcome: dict[str, int] = {}
+    open_by_status: dict[str, int] = {}
+    for row in operation.items.order_by().values("status", "outcome").annotate(n=Count("pk")):
+        if row["status"] == OperationItem.Status.FINISHED:
+            by_outcome[row["outcome"]] = row["n"]
+        else:
+            open_by_status[row["status"]] = row["n"]
+    done, todo = sum(by_outcome.values()), sum(open_by_status.values())
+    success = sum(by_outcome.get(name, 0) for name in SUCCESS)
+    failed = sum(by_outcome.get(name, 0) for name in FAILED)
+    skipped = sum(by_outcome.get(name, 0) for name in SKIPPED)
+    waiting = None
+    if operation.status == Operation.Status.WAITING and operation.waiting_until:
+        waiting = max(0, int((operation.waiting_until - now).total_seconds()))
+    why_not: dict[str, str] = {}
+    is_run = operation.is_live
+    undoable = [name for name, action in REGISTRY.items() if action.inverse]
+    can_undo = bool(
+        is_run
+        and not operation.is_open
+        and by_outcome.get(Outcome.DONE.value)
+        and operation.items.filter(outcome=Outcome.DONE, action__in=undoable).exists()
+    )
+    if is_run and not can_undo:
+        why_not["undo"] = "A run can be undone when it has finished and changed something that can be given back."
+    can_apply, why = _can_apply(operation, now)
+    if why:
+        why_not["apply"] = why
+    return RunSummary(
+        total=done + todo,
+        done=done,
+        people=operation.people_count,
+        success=success,
+        failed=failed,
+        skipped=skipped,
+        todo=todo,
+        in_doubt=open_by_status.get(OperationItem.Status.IN_DOUBT, 0),
+        other=done - success - failed - skipped,
+        by_outcome=by_outcome,
+        tone=STATUS_TONES.get(operation.status, "line"),
+        seconds_left=_seconds_left(operation, done, todo, now),
+        waiting_seconds=waiting,
+        sentence=operation.status_detail,
+        can_pause=is_run and operation.status in Operation.WORKING,
+        can_resume=operation.status == Operation.Status.PAUSED,
+        can_cancel=operation.is_open,
+        can_undo=can_undo,
+        can_retry=bool(is_run and not operation.is_open and (failed or by_outcome.get(Outcome.NOT_ATTEMPTED.value))),
+        can_apply=can_apply,
+        why_not=why_not,
+    )
+
+
+def _can_apply(operation: Operation, now: datetime) -> tuple[bool, str]:
+    if operation.status != Operation.Status.PREVIEWED:
+        return False, ""
+    if not operation.people_count:
+        return False, "Nobody matches, so there is nothing to run."
+    if operation.expires_at and operation.expires_at <= now:
+        return False, operation.status_detail or "This preview has expired. Preview again."
+    applied = operation.applied_by.exclude(status__in=["cancelled", "rejected", "expired", "superseded"]).first()
+    if applied is not None:
+        return False, f"This preview was applied by run #{applied.number}."
+    return True, ""
+
+
+def _seconds_left(operation: Operation, done: int, todo: int, now: datetime) -> int | None:
+    """From the rate measured so far; None before there is one."""
+    if operation.status != Operation.Status.RUNNING or not operation.started_at or not done or not todo:
+        return None
+    spent = (now - operation.started_at).total_seconds()
+    return int(todo * spent / done) if spent > 2 else None
+
+
+def waiting_approvals(organization: Organization) -> QuerySet[Operation]:
+    """Held plans, oldest first."""
+    return (
+        Operation.objects.of(organization)
+        .select_related("organization", "actor")
+        .filter(status=Operation.Status.HELD)
+        .order_by("id")
+    )
+
+
+def decided_approvals(organization: Organization) -> QuerySet[Approval]:
+    """Decisions, newest first."""
+    return Approval.objects.of(organization).select_related("operation", "operation__organization").order_by("-id")
+
+
+@dataclass(frozen=True)
+class PlanDiff:
+    """Subjects of two plans: in the newer only, in both, in the older only."""
+
+    new: frozenset[str]
+    unchanged: frozenset[str]
+    gone: frozenset[str]
+
+
+def diff(newer: Operation, older: Operation) -> PlanDiff:
+    """What changed between two plans, by account id."""
+    now_in = frozenset(newer.items.values_list("subject", flat=True).distinct())
+    was_in = frozenset(older.items.values_list("subject", flat=True).distinct())
+    return PlanDiff(now_in - was_in, now_in & was_in, was_in - now_in)
+
+
+def previous_plan(operation: Operation) -> Operation | None:
+    """The plan of the same rule made before this one, to compare with."""
+    if not operation.rule_id:
+        return None
+    return (
+        Operation.objects.filter(
+            organization_id=operation.organization_id, rule_id=operation.rule_id, pk__lt=operation.pk
+        )
+        .exclude(plan_hash="")
+        .order_by("-id")
+        .first()
+    )
+
+
+def figures_of_day(organization: Organization, *, now: datetime | None = None) -> dict[str, int]:
+    """Operations of the last 24 hours: total, success, failed, in_progress, and accounts touched (S223–S227)."""
+    since = (now or timezone.now()) - timedelta(hours=24)
+    rows = Operation.objects.of(organization).filter(created_at__gte=since)
+    counted = rows.aggregate(
+        total=Count("pk"),
+        success=Count("pk", filter=Q(status__in=AUDIT_STATUS["success"])),
+        failed=Count("pk", filter=Q(status__in=[*AUDIT_STATUS["failed"], *AUDIT_STATUS["partial_failure"]])),
+        in_progress=Count("pk", filter=Q(status__in=AUDIT_STATUS["in_progress"])),
+    )
+    affected = (
+        OperationItem.objects.filter(operation__in=rows, outcome=Outcome.DONE).values("subject").distinct().count()
+    )
+    return {**counted, "affected": affected}

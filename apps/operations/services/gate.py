@@ -1,0 +1,140 @@
+"""Brakes, data trust and the other reasons for which a live plan is held before its first write (P5, P11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Sum
+from django.utils import timezone
+
+from apps.operations import hooks
+from apps.operations.actions import REGISTRY
+from apps.operations.models import BrakeUsage, Operation
+from apps.operations.planning import licensed_people
+from apps.operations.selection import Limits, selection_from_json
+from apps.organizations.models import Organization
+from apps.users.models import Group
+from apps.users.selectors import data_trust
+
+DAY = timedelta(hours=24)
+TOKEN_LIMIT = 25
+
+
+@dataclass(frozen=True)
+class Brakes:
+    """The limits in force for one plan: the tighter of the organisation's and the rule's."""
+
+    max_count: int
+    max_share_percent: Decimal
+    max_per_day: int
+
+    @classmethod
+    def of(cls, organization: Organization, limits: Limits) -> Brakes:
+        counts = [organization.max_count, limits.max_count]
+        shares = [Decimal(organization.max_share_percent), limits.max_share_percent]
+        return cls(
+            min(value for value in counts if value is not None),
+            min(value for value in shares if value is not None),
+            organization.max_per_day,
+        )
+
+    def can_trip(self, licensed: int) -> bool:
+        """Whether a plan over everybody would be held. With nobody licensed yet there is nothing to protect."""
+        return not licensed or self.max_count < licensed or self.max_share_percent < 100 or self.max_per_day < licensed
+
+
+def limits_can_trip(*, organization: Organization, limits: Limits) -> bool:
+    """False for a set of limits none of which can trip at the organisation's present size: it is refused when saved."""
+    return Brakes.of(organization, limits).can_trip(licensed_people(organization).count())
+
+
+def takes_access(operation: Operation) -> bool:
+    """Whether any of the operation's actions takes access: only these are bound by brakes and data trust."""
+    return any(REGISTRY[name].takes_access for name in operation.action.split("+") if name in REGISTRY)
+
+
+def used_in_last_day(organization: Organization, now: datetime) -> int:
+    """People whose access any source set out to take within the rolling 24 hours."""
+    used = BrakeUsage.objects.of(organization).filter(at__gt=now - DAY).aggregate(n=Sum("count"))["n"]
+    return int(used or 0)
+
+
+def share_percent(people: int, licensed: int) -> Decimal:
+    """Share of licensed people, in percent; 100 when nobody is licensed."""
+    return Decimal(people) * 100 / licensed if licensed else Decimal(100)
+
+
+def _held(code: str, sentence: str, **numbers: Any) -> dict[str, Any]:
+    return {"code": code, "sentence": sentence, **numbers}
+
+
+def gate_plan(operation: Operation) -> list[dict[str, Any]]:
+    """Why a live plan is held, each with code and sentence; empty when it may run."""
+    reasons: list[dict[str, Any]] = []
+    organization, people = operation.organization, operation.people_count
+    if not people:
+        return reasons
+    if takes_access(operation):
+        trust = data_trust(organization)
+        reasons += [_held("data_trust", reason) for reason in trust.reasons]
+        reasons += _missing_protection(operation)
+        limits = Limits.from_json(operation.frozen.get("limits", {}))
+        brakes = Brakes.of(organization, limits)
+        if not brakes.can_trip(operation.licensed_count):
+            reasons.append(
+                _held("limits_cannot_trip", "The limits are so wide that none of them could ever hold a run.")
+            )
+        if people > brakes.max_count:
+            reasons.append(
+                _held(
+                    "count",
+                    f"{people:,} people are more than the limit of {brakes.max_count:,} in one run.",
+                    limit=brakes.max_count,
+                )
+            )
+        share = share_percent(people, operation.licensed_count)
+        if share > brakes.max_share_percent:
+            reasons.append(
+                _held(
+                    "share",
+                    f"{share:.1f} % of the {operation.licensed_count:,} licensed people are more than the limit of "
+                    f"{brakes.max_share_percent.normalize():f} %.",
+                    limit=str(brakes.max_share_percent),
+                )
+            )
+        used = used_in_last_day(organization, timezone.now())
+        if used + people > brakes.max_per_day:
+            reasons.append(
+                _held(
+                    "per_day",
+                    f"With the {used:,} of the last 24 hours, {people:,} people would pass the daily limit of "
+                    f"{brakes.max_per_day:,}.",
+                    limit=brakes.max_per_day,
+                )
+            )
+        if "delete" in operation.action.split("+"):
+            reasons.append(_held("delete", "Deleting accounts always needs an approval."))
+    if operation.is_by_token and people > TOKEN_LIMIT:
+        reasons.append(_held("token", f"A script's plan for more than {TOKEN_LIMIT} people needs an approval."))
+    for gate in hooks.plan_gates:
+        found = gate(operation)
+        if found:
+            reasons.append(_held(*found))
+    return reasons
+
+
+def _missing_protection(operation: Operation) -> list[dict[str, Any]]:
+    """A protected group that is missing holds the plan: its members can no longer be told (DECISIONS.md §9)."""
+    data = operation.frozen.get("selection")
+    if not data or operation.undo_of_id:
+        return []
+    wanted = set(selection_from_json(data).protected_group_ids)
+    organization = operation.organization
+    wanted |= set(Group.objects.of(organization).filter(protection__isnull=False).values_list("pk", flat=True))
+    gone = (
+        Group.objects.of(organization).filter(pk__in=wanted, vanished_at__isnull=False).values_list("name", flat=True)
+    )
+    return [_held("protected_group_missing", f"The protected group {name} is no longer in Atlassian.") for name in gone]

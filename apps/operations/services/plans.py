@@ -1,0 +1,519 @@
+"""Making plans: the row first, then the planning by a worker, which another one takes up after a kill."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Max, Q
+from django.utils import timezone
+
+from apps.audit.services import record
+from apps.operations import planning
+from apps.operations.actions import REGISTRY, action_named
+from apps.operations.models import LeftOut, Operation, OperationItem
+from apps.operations.selection import (
+    ActionSpec,
+    Limits,
+    RuleRef,
+    Selection,
+    selection_from_json,
+    selection_to_json,
+)
+from apps.operations.services import finishing
+from apps.operations.services.gate import gate_plan
+from apps.operators.models import Operator
+from apps.organizations.models import Organization
+from apps.organizations.recorder import Actor
+from apps.organizations.selectors import connection_state
+from apps.organizations.services import NotConnected, reader_for
+from apps.users.models import Group, ProductAccess
+from apps.users.products import SEATLESS_ROLES, product_of, role_name
+from apps.users.selectors import latest_merged_sync
+from aum.atlassian.errors import AtlassianError, NotFound
+from aum.common.errors import DomainError, InvalidInput
+from aum.common.tasks import enqueue_on_commit
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 60
+HYDRATE_BATCH = 200
+
+
+class OperationAlreadyRunning(DomainError):
+    code = "operation_already_running"
+    detail = "This rule has a run that is not finished. Wait for it, or stop it first."
+
+
+class PlanChanged(DomainError):
+    code = "plan_changed"
+    detail = "This is not the plan that you saw. Open it again and check what changed."
+
+
+class PlanExpired(DomainError):
+    code = "plan_expired"
+    detail = "This preview has expired. Preview again, then apply the new one."
+
+
+class NotApplicable(DomainError):
+    code = "not_applicable"
+    detail = "Only a finished preview can be applied."
+
+
+def _next_number(organization: Organization) -> int:
+    """The organisation's next run number; the lock holds until the caller's transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('operation-number'), %s)", [organization.pk])
+    return (Operation.objects.of(organization).aggregate(n=Max("number"))["n"] or 0) + 1
+
+
+def _new_operation(organization: Organization, **fields: Any) -> Operation:
+    merged = latest_merged_sync(organization)
+    return Operation.objects.create(
+        organization=organization,
+        number=_next_number(organization),
+        sync_run_id=merged.pk if merged else None,
+        **fields,
+    )
+
+
+def _by(actor: Actor, operator: Operator | None, is_by_token: bool) -> dict[str, Any]:
+    return {"actor": operator, "actor_text": actor.name, "actor_ip": actor.ip_address, "is_by_token": is_by_token}
+
+
+def _validated_actions(organization: Organization, actions: Sequence[ActionSpec]) -> None:
+    """Raises InvalidInput for unknown actions and targets, and for adds that would give administration (P15)."""
+    if not actions:
+        raise InvalidInput(fields={"actions": ["Choose an action."]})
+    for spec in actions:
+        action_named(spec.name)
+        if spec.name in ("add_to_group", "remove_from_group"):
+            if not spec.group_ids:
+                raise InvalidInput(fields={"groups": ["Choose at least one group."]})
+            groups = list(Group.objects.of(organization).filter(pk__in=spec.group_ids, vanished_at__isnull=True))
+            if len(groups) != len(set(spec.group_ids)):
+                raise InvalidInput(fields={"groups": ["A chosen group no longer exists. Choose again."]})
+            for group in groups:
+                if spec.name == "add_to_group" and (group.is_administrative or not group.are_grants_known):
+                    raise InvalidInput(
+                        fields={"groups": [f"{group.name} grants administration, or what it grants is not known."]}
+                    )
+                if group.is_synced:
+                    raise InvalidInput(
+                        fields={"groups": [f"{group.name} is managed in the identity provider. Change it there."]}
+                    )
+        if spec.name == "remove_product_access" and not spec.products:
+            raise InvalidInput(fields={"products": ["Choose at least one product."]})
+        if spec.name == "grant_product_access":
+            raise InvalidInput(fields={"action": ["Product access is given back by undo, or given by a group."]})
+
+
+@transaction.atomic
+def plan_operation(
+    *,
+    organization: Organization,
+    kind: str,
+    mode: str,
+    initiator: str,
+    actor: Actor,
+    operator: Operator | None,
+    name: str,
+    actions: Sequence[ActionSpec],
+    selection: Selection,
+    reason: str = "",
+    rule: RuleRef | None = None,
+    limits: Limits | None = None,
+    is_by_token: bool = False,
+    sentence: str = "",
+) -> Operation:
+    """A new operation in status planning; a worker makes the plan (DESIGN.md §4).
+
+    Raises InvalidInput, NotConnected, and OperationAlreadyRunning when the rule has an unfinished run. A held plan of
+    the same rule is superseded.
+    """
+    _validated_actions(organization, actions)
+    if not connection_state(organization).is_usable:
+        raise NotConnected("Atlassian does not accept the saved credentials. Check them under Settings first.")
+    if rule is not None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('operation-rule'), %s)", [rule.id])
+        open_one = Operation.objects.of(organization).filter(rule_id=rule.id, status__in=Operation.OPEN).first()
+        if open_one is not None:
+            if open_one.status != Operation.Status.HELD or open_one.first_write_at:
+                raise OperationAlreadyRunning
+            finishing.close(open_one, Operation.Status.SUPERSEDED, "A newer plan of the same rule took its place.")
+    ordered = sorted(actions, key=lambda spec: REGISTRY[spec.name].rank)
+    operation = _new_operation(
+        organization,
+        kind=kind,
+        mode=mode,
+        initiator=initiator,
+        name=name,
+        action="+".join(spec.name for spec in ordered),
+        reason=reason,
+        rule_id=rule.id if rule else None,
+        rule_version=rule.version if rule else None,
+        sentence=sentence,
+        frozen={
+            "selection": selection_to_json(selection),
+            "actions": [
+                {"name": s.name, "group_ids": s.group_ids, "products": s.products, "sites": s.sites} for s in ordered
+            ],
+            "limits": (limits or Limits()).to_json(),
+            "rule_author_id": rule.author_id if rule else None,
+        },
+        request={"make": "selection"},
+        **_by(actor, operator, is_by_token),
+    )
+    _record_start(operation, actor)
+    enqueue_on_commit("operations.plan", operation_id=operation.pk)
+    return operation
+
+
+def _record_start(operation: Operation, actor: Actor) -> None:
+    record(
+        organization=operation.organization,
+        actor=actor,
+        action="operation.planned",
+        target_kind="operation",
+        target_ref=str(operation.number),
+        target_name=operation.name,
+        outcome="info",
+        reason=operation.reason,
+        correlation_id=operation.uuid,
+        operation_id=operation.pk,
+        operation_number=operation.number,
+        rule_id=operation.rule_id,
+        rule_name=operation.name if operation.rule_id else "",
+        rule_version=operation.rule_version,
+        after={"mode": operation.mode, "action": operation.action},
+    )
+
+
+@transaction.atomic
+def apply_preview(
+    *, operation: Operation, plan_hash: str, actor: Actor, operator: Operator | None, is_by_token: bool = False
+) -> Operation:
+    """A live operation with exactly the preview's items. Raises NotApplicable, PlanChanged, PlanExpired."""
+    preview = Operation.objects.select_for_update().select_related("organization").get(pk=operation.pk)
+    if preview.status != Operation.Status.PREVIEWED or not preview.people_count:
+        raise NotApplicable("This preview holds nobody." if preview.status == Operation.Status.PREVIEWED else None)
+    if preview.plan_hash != plan_hash:
+        raise PlanChanged
+    if preview.expires_at and preview.expires_at <= timezone.now():
+        raise PlanExpired(preview.status_detail or None)
+    taken = preview.applied_by.exclude(
+        status__in=[
+            Operation.Status.CANCELLED,
+            Operation.Status.REJECTED,
+            Operation.Status.EXPIRED,
+            Operation.Status.SUPERSEDED,
+        ]
+    ).first()
+    if taken is not None:
+        raise NotApplicable(f"This preview was applied by run #{taken.number}.")
+    if (
+        preview.rule_id
+        and Operation.objects.of(preview.organization)
+        .filter(rule_id=preview.rule_id, status__in=Operation.OPEN)
+        .exists()
+    ):
+        raise OperationAlreadyRunning
+    return _derive(preview, {"make": "copy", "source": preview.pk}, actor, operator, is_by_token, applies=preview)
+
+
+def _derive(
+    source: Operation,
+    request: dict[str, Any],
+    actor: Actor,
+    operator: Operator | None,
+    is_by_token: bool,
+    **links: Any,
+) -> Operation:
+    """A live operation made from another one's rows."""
+    fields: dict[str, Any] = {
+        "kind": source.kind,
+        "mode": Operation.Mode.LIVE,
+        "initiator": Operation.Initiator.MANUAL,
+        "name": source.name,
+        "action": source.action,
+        "reason": source.reason,
+        "rule_id": source.rule_id,
+        "rule_version": source.rule_version,
+        "sentence": source.sentence,
+        "frozen": source.frozen,
+        "request": request,
+    }
+    if source.kind == Operation.Kind.SCHEDULED_CLEANUP:
+        fields["kind"] = Operation.Kind.AUTOMATION_RULE
+    operation = _new_operation(source.organization, **{**fields, **links}, **_by(actor, operator, is_by_token))
+    _record_start(operation, actor)
+    enqueue_on_commit("operations.plan", operation_id=operation.pk)
+    return operation
+
+
+@transaction.atomic
+def retry_failed(
+    *, operation: Operation, actor: Actor, operator: Operator | None, is_by_token: bool = False
+) -> Operation:
+    """A new live operation with what failed. Raises NotApplicable when the run is open or nothing failed."""
+    if operation.is_open or not operation.is_live:
+        raise NotApplicable("Only a finished run can be retried.")
+    if not operation.items.filter(outcome__in=RETRYABLE).exists():
+        raise NotApplicable("Nothing failed in this run.")
+    return _derive(
+        operation,
+        {"make": "copy", "source": operation.pk, "outcomes": list(RETRYABLE)},
+        actor,
+        operator,
+        is_by_token,
+        retry_of=operation,
+        rule_id=None,
+        rule_version=None,
+        undo_of=operation.undo_of,
+    )
+
+
+RETRYABLE = (
+    OperationItem.Outcome.FAILED.value,
+    OperationItem.Outcome.FAILED_LICENCE_LIMIT.value,
+    OperationItem.Outcome.UNRESOLVED.value,
+    OperationItem.Outcome.NOT_ATTEMPTED.value,
+)
+
+
+@transaction.atomic
+def undo_operation(
+    *,
+    operation: Operation,
+    actor: Actor,
+    operator: Operator | None,
+    account_ids: Sequence[str] | None = None,
+    mode: str = Operation.Mode.LIVE,
+    is_by_token: bool = False,
+) -> Operation:
+    """The inverse of what a run did, for all of its people or some. Raises NotApplicable when nothing can be undone."""
+    if not operation.is_live or operation.is_open:
+        raise NotApplicable("Only a finished run can be undone.")
+    undoable = [name for name, action in REGISTRY.items() if action.inverse]
+    done = operation.items.filter(outcome=OperationItem.Outcome.DONE, action__in=undoable)
+    if account_ids is not None:
+        done = done.filter(subject__in=list(account_ids))
+    if not done.exists():
+        raise NotApplicable("This run changed nothing that can be undone.")
+    inverses = [
+        action_named(name).inverse or "" for name in done.order_by("rank").values_list("action", flat=True).distinct()
+    ]
+    return _derive(
+        operation,
+        {"make": "inverse", "source": operation.pk, "account_ids": None if account_ids is None else list(account_ids)},
+        actor,
+        operator,
+        is_by_token,
+        kind=Operation.Kind.MANUAL_OPERATION,
+        mode=mode,
+        name=f"Undo of #{operation.number} {operation.name}"[:200],
+        action="+".join(dict.fromkeys(reversed(inverses))),
+        undo_of=operation,
+        rule_id=None,
+        rule_version=None,
+        sentence=f"Gives back what run #{operation.number} took." if mode == Operation.Mode.LIVE else "",
+    )
+
+
+# --- planning, by a worker ------------------------------------------------------------------------------------------
+
+
+def run_planning(operation_id: int) -> None:
+    """Make the plan of an operation in status planning; a no-op for any other. Safe to call twice."""
+    now = timezone.now()
+    taken = (
+        Operation.objects.filter(pk=operation_id, status=Operation.Status.PLANNING)
+        .filter(Q(driven_at__isnull=True) | Q(driven_at__lt=now - timedelta(seconds=BEAT_SECONDS)))
+        .update(driven_at=now)
+    )
+    if not taken:
+        return
+    operation = Operation.objects.select_related("organization").get(pk=operation_id)
+    try:
+        _make_items(operation, operation.created_at)
+    except (AtlassianError, DomainError) as error:
+        sentence = getattr(error, "detail", str(error))
+        advice = getattr(error, "advice", "")
+        finishing.close(operation, Operation.Status.FAILED, f"The plan could not be made: {sentence} {advice}".strip())
+        return
+    _freeze(operation)
+
+
+def _make_items(operation: Operation, now: datetime) -> None:
+    """Write items and left-out rows from scratch; what a killed planning left is removed first."""
+    request = operation.request
+    with transaction.atomic():
+        OperationItem.objects.filter(operation=operation).delete()
+        LeftOut.objects.filter(operation=operation).delete()
+        if request["make"] == "copy":
+            source = Operation.objects.get(pk=request["source"])
+            planning.copy_items(operation, source, outcomes=request.get("outcomes", ()))
+            return
+        if request["make"] == "inverse":
+            source = Operation.objects.get(pk=request["source"])
+            planning.insert_inverse(operation, source, request["account_ids"])
+            return
+        selection = selection_from_json(operation.frozen["selection"])
+        actions = [ActionSpec.from_json(data) for data in operation.frozen["actions"]]
+        planning.insert_plan(operation, selection, actions, now)
+    for spec in actions:
+        if spec.name == "remove_product_access":
+            _plan_product_access(operation, selection, spec, now)
+
+
+def _plan_product_access(operation: Operation, selection: Selection, spec: ActionSpec, now: datetime) -> None:
+    """Items of product access: role assignments of the selected people only are read, one call each."""
+    organization = operation.organization
+    groups = {g.pk: g for g in Group.objects.of(organization).select_related("directory").exclude(granted_products=0)}
+    chosen: dict[int, list[tuple[str, Any]]] = {}
+    for product in spec.products:
+        rows = planning.candidates(organization, selection, spec.name, now, product=product)
+        outs: list[LeftOut] = []
+        for pk, out, why in rows.order_by("pk").values_list("pk", "out", "why").iterator(5000):
+            if out == planning.IN:
+                chosen.setdefault(pk, []).append((product, why))
+            else:
+                outs.append(LeftOut(organization=organization, operation=operation, account_id=pk, reason=out))
+        LeftOut.objects.bulk_create(outs, batch_size=2000, ignore_conflicts=True)
+    pks = sorted(chosen)
+    Operation.objects.filter(pk=operation.pk).update(progress_total=len(pks), progress_done=0)
+    rank = REGISTRY[spec.name].rank
+    with reader_for(organization) as reader:
+        for start in range(0, len(pks), HYDRATE_BATCH):
+            batch = pks[start : start + HYDRATE_BATCH]
+            access_rows = ProductAccess.objects.of(organization).filter(account_id__in=batch, product__in=spec.products)
+            if spec.sites:
+                access_rows = access_rows.filter(site__in=spec.sites)
+            by_account: dict[int, list[ProductAccess]] = {}
+            for row in access_rows.select_related("account").order_by("account_id", "resource"):
+                by_account.setdefault(row.account_id, []).append(row)
+            items: list[OperationItem] = []
+            outs = []
+            for pk in batch:
+                held = dict(chosen[pk])
+                rows_of = [row for row in by_account.get(pk, []) if row.product in held]
+                if not rows_of:
+                    outs.append(
+                        LeftOut(organization=organization, operation=operation, account_id=pk, reason="nothing_to_do")
+                    )
+                    continue
+                roles = _direct_roles(reader, rows_of[0].account.account_id)
+                for row in rows_of:
+                    plan = planning.path_plan(row, groups, _roles_on(roles, row), list(held))
+                    if plan.refusal:
+                        outs.append(
+                            LeftOut(
+                                organization=organization,
+                                operation=operation,
+                                account_id=pk,
+                                reason=plan.refusal,
+                                detail=f"{row.site or row.resource}: {plan.detail}",
+                            )
+                        )
+                        continue
+                    items.append(
+                        OperationItem(
+                            organization=organization,
+                            operation=operation,
+                            account_id=pk,
+                            subject=row.account.account_id,
+                            action=spec.name,
+                            target=f"product:{row.product}@{row.resource}",
+                            rank=rank,
+                            parameters={
+                                "product": row.product,
+                                "site": row.site,
+                                "resource": row.resource,
+                                "paths": [dict(path) for path in plan.paths],
+                            },
+                            reason=held[row.product],
+                        )
+                    )
+            with transaction.atomic():
+                OperationItem.objects.bulk_create(items, batch_size=1000, ignore_conflicts=True)
+                LeftOut.objects.bulk_create(outs, batch_size=1000, ignore_conflicts=True)
+                Operation.objects.filter(pk=operation.pk).update(
+                    progress_done=min(start + HYDRATE_BATCH, len(pks)), driven_at=timezone.now()
+                )
+
+
+def _direct_roles(reader: Any, account_id: str) -> list[tuple[str, str, str]] | None:
+    """(role, resource, owner) of direct assignments; None when the person's roles are not to be read."""
+    try:
+        assignments = reader.role_assignments(account_id).assignments
+    except NotFound:
+        return None
+    return [
+        (role.role, role.resource_id, role.resource_owner)
+        for role in assignments
+        if "direct" in role.methods and role_name(role.role) not in SEATLESS_ROLES
+    ]
+
+
+def _roles_on(roles: list[tuple[str, str, str]] | None, access: ProductAccess) -> list[tuple[str, str]] | None:
+    if roles is None:
+        return None
+    tail = access.resource.rpartition("/")[2]
+    return [
+        (role, resource)
+        for role, resource, owner in roles
+        if resource == access.resource
+        or (resource.rpartition("/")[2] == tail and product_of(owner or resource.split(":")[2]) == access.product)
+    ]
+
+
+def _freeze(operation: Operation) -> None:
+    """Hash the plan and let it through the gate: previewed, held, or queued."""
+    with transaction.atomic():
+        operation = Operation.objects.select_for_update().select_related("organization").get(pk=operation.pk)
+        if operation.status != Operation.Status.PLANNING:
+            return
+        now = timezone.now()
+        plan_hash, items, people = planning.freeze(operation)
+        operation.plan_hash = plan_hash
+        operation.planned_count = items
+        operation.people_count = people
+        operation.licensed_count = planning.licensed_people(operation.organization).count()
+        operation.left_out = planning.left_out_counts(operation)
+        operation.planned_at = now
+        operation.driven_at = None
+        operation.progress_done = operation.progress_total = 0
+        if operation.mode == Operation.Mode.SAFE:
+            operation.expires_at = now + timedelta(hours=operation.organization.preview_hours)
+            operation.save()
+            finishing.close(operation, Operation.Status.PREVIEWED, "")
+            return
+        operation.held_reasons = gate_plan(operation)
+        if operation.held_reasons:
+            operation.status = Operation.Status.HELD
+            operation.expires_at = now + timedelta(days=operation.organization.held_plan_days)
+            operation.save()
+            finishing.announce_hold(operation)
+            return
+        operation.status = Operation.Status.QUEUED
+        operation.save()
+        if operation.undo_of_id and operation.undo_of is not None:
+            finishing.undo_begins(operation)
+        enqueue_on_commit("operations.execute", operation_id=operation.pk)
+
+
+@transaction.atomic
+def supersede_open_of_rule(*, organization: Organization, rule_id: int, why: str) -> None:
+    """A rule changed: its plans that wrote nothing yet are void, and its previews can no longer be applied."""
+    waiting = Operation.objects.of(organization).filter(
+        rule_id=rule_id, first_write_at__isnull=True, status__in=[Operation.Status.PLANNING, Operation.Status.HELD]
+    )
+    for operation in waiting.select_for_update():
+        finishing.close(operation, Operation.Status.SUPERSEDED, why)
+    Operation.objects.of(organization).filter(
+        rule_id=rule_id, status=Operation.Status.PREVIEWED, expires_at__gt=timezone.now()
+    ).update(expires_at=timezone.now(), status_detail=why)

@@ -1,0 +1,197 @@
+"""Deciding, just before the write, who is skipped and why: from a reading at most 60 seconds old (P2, P6, P15)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from apps.operations import hooks, planning
+from apps.operations.actions import REGISTRY, Fresh
+from apps.operations.models import Operation, OperationItem
+from apps.operations.selection import AccountsSelection, FilterSelection, IdleSelection, Selection, selection_from_json
+from apps.operations.services.outcomes import Result
+from apps.operations.services.reading import Reading
+from apps.users.models import Account, Group, ProductAccess
+
+Outcome = OperationItem.Outcome
+
+_BY_OUT = {
+    "protected": (Outcome.SKIPPED_PROTECTED, "Protected: administrator, protected group or non-human account."),
+    "exempt": (Outcome.SKIPPED_EXEMPT, "Exempt or snoozed since the plan was made."),
+    "unknown_activity": (Outcome.SKIPPED_CONFLICT, "The last login is no longer known."),
+    "not_managed": (Outcome.SKIPPED_NOT_MANAGED, "Not managed by this organisation, so AUM cannot do this."),
+    "already_so": (Outcome.ALREADY_SO, ""),
+}
+
+
+def decide(operation: Operation, items: Sequence[OperationItem], reading: Reading) -> dict[int, Result]:
+    """Item key → outcome for the items that are not to be written. The mirror shows what was just read."""
+    from apps.operations.services.execution import target_of
+
+    results: dict[int, Result] = {}
+    left: list[OperationItem] = []
+    for item in items:
+        action, fresh = REGISTRY[item.action], reading.fresh(item.subject)
+        if action.target_gone(target_of(item), fresh):
+            results[item.pk] = Result(Outcome.SKIPPED_GONE, "No longer in Atlassian, or no longer in this directory.")
+        elif action.is_so(target_of(item), fresh):
+            results[item.pk] = Result(Outcome.ALREADY_SO, "", after=fresh.as_before())
+        else:
+            left.append(item)
+    accounts = {account.pk: account for account in Account.objects.filter(pk__in=[i.account_id for i in left])}
+    if operation.undo_of_id:
+        results.update(_undo_conflicts(left, accounts, reading))
+    else:
+        results.update(_selected_no_more(operation, left, accounts))
+    left = [item for item in left if item.pk not in results]
+    results.update(_administrative_targets(operation, left))
+    results.update(_changed_paths(operation, [item for item in left if item.pk not in results]))
+    left = [item for item in left if item.pk not in results]
+    for gate in hooks.recheck_gates:
+        skipped = gate(operation.organization, operation, [i.account_id or 0 for i in left], timezone.now())
+        for item in left:
+            if item.account_id in skipped:
+                results.setdefault(item.pk, Result(*skipped[item.account_id]))
+    return results
+
+
+def _selected_no_more(
+    operation: Operation, items: Sequence[OperationItem], accounts: dict[int, Account]
+) -> dict[int, Result]:
+    """The plan's own selection asked once more of these people, with today's protection and exemptions."""
+    now = timezone.now()
+    selection = selection_from_json(operation.frozen["selection"])
+    if isinstance(selection, FilterSelection):
+        # The filter chose the people at planning time; what is asked now is protection, exemption and state.
+        selection = AccountsSelection(tuple(item.subject for item in items), selection.protected_group_ids)
+    groups: dict[tuple[str, str | None], list[OperationItem]] = defaultdict(list)
+    for item in items:
+        groups[item.action, item.parameters.get("product")].append(item)
+    results: dict[int, Result] = {}
+    for (name, product), some in groups.items():
+        pks = [item.account_id for item in some if item.account_id]
+        rows = planning.candidates(operation.organization, selection, name, now, product=product, account_pks=pks)
+        outs = dict(rows.values_list("pk", "out"))
+        for item in some:
+            out = outs.get(item.account_id)
+            if out is None:
+                results[item.pk] = _why_not(selection, accounts.get(item.account_id or 0), item, now)
+            elif out != planning.IN:
+                outcome, detail = _BY_OUT.get(out, (Outcome.SKIPPED_CONFLICT, planning.LEFT_OUT_LABELS.get(out, out)))
+                results[item.pk] = Result(outcome, detail)
+    return results
+
+
+def _why_not(selection: Selection, account: Account | None, item: OperationItem, now: datetime) -> Result:
+    """Why the rule's conditions no longer meet this person."""
+    if account is None or account.vanished_at is not None:
+        return Result(Outcome.SKIPPED_GONE, "No longer in Atlassian.")
+    planned = parse_datetime(item.reason.get("last_active_at") or "")
+    product = item.parameters.get("product")
+    newest = getattr(account, f"{product}_last_active_at", None) if product else account.last_active_at
+    newest = newest or account.last_active_at
+    if isinstance(selection, IdleSelection) and newest is not None and (planned is None or newest > planned):
+        return Result(Outcome.SKIPPED_ACTIVE_AGAIN, f"Logged in again: {newest:%d %b %Y, %H:%M} UTC.")
+    return Result(Outcome.SKIPPED_CONFLICT, "No longer meets the rule: status, groups or products changed meanwhile.")
+
+
+def _undo_conflicts(
+    items: Sequence[OperationItem], accounts: dict[int, Account], reading: Reading
+) -> dict[int, Result]:
+    """Who was changed by somebody else since: shown, not overwritten (P8)."""
+    from apps.operations.services.execution import target_of
+
+    results: dict[int, Result] = {}
+    for item in items:
+        action, fresh = REGISTRY[item.action], reading.fresh(item.subject)
+        source = REGISTRY[action.inverse or ""]
+        done_at = parse_datetime(item.reason.get("done_at") or "")
+        account = accounts.get(item.account_id or 0)
+        if source.is_so(target_of(item), fresh) is False and item.action != "grant_product_access":
+            results[item.pk] = Result(Outcome.SKIPPED_CONFLICT, f"Changed by somebody else since: now {_state(fresh)}.")
+        elif (
+            account is not None
+            and done_at is not None
+            and account.status_changed_at is not None
+            and account.status_changed_at > done_at + timedelta(seconds=60)
+        ):
+            results[item.pk] = Result(
+                Outcome.SKIPPED_CONFLICT,
+                f"Its status was changed again on {account.status_changed_at:%d %b %Y, %H:%M} UTC.",
+            )
+    return results
+
+
+def _state(fresh: Fresh) -> str:
+    return ", ".join(filter(None, [fresh.status or "", *sorted(set(fresh.directories.values()))])) or "not known"
+
+
+def _administrative_targets(operation: Operation, items: Sequence[OperationItem]) -> dict[int, Result]:
+    """A group that grants administration by now is no target of an add, undo included (P15)."""
+    adds = [item for item in items if item.action == "add_to_group"]
+    pks = {item.parameters.get("group_pk") for item in adds}
+    bad = dict(
+        Group.objects.of(operation.organization).filter(pk__in=pks, is_administrative=True).values_list("pk", "name")
+    )
+    return {
+        item.pk: Result(Outcome.SKIPPED_PROTECTED, f"{bad[item.parameters['group_pk']]} grants administration.")
+        for item in adds
+        if item.parameters.get("group_pk") in bad
+    }
+
+
+def _changed_paths(operation: Operation, items: Sequence[OperationItem]) -> dict[int, Result]:
+    """Product access whose paths are no longer those of the plan: nothing is done, and the path is named (P4)."""
+    removals = [item for item in items if item.action == "remove_product_access"]
+    if not removals:
+        return {}
+    results: dict[int, Result] = {}
+    groups = {
+        g.pk: g
+        for g in Group.objects.of(operation.organization).select_related("directory").exclude(granted_products=0)
+    }
+    access = {
+        (row.account_id, row.resource): row
+        for row in ProductAccess.objects.of(operation.organization).filter(
+            account_id__in=[item.account_id or 0 for item in removals]
+        )
+    }
+    planned_products: dict[int | None, set[str]] = defaultdict(set)
+    for account_id, product in operation.items.filter(
+        account_id__in=[item.account_id for item in removals], action="remove_product_access"
+    ).values_list("account_id", "parameters__product"):
+        planned_products[account_id].add(product)
+    for item in removals:
+        row = access.get((item.account_id or 0, item.parameters["resource"]))
+        if row is None:
+            continue
+        other = other_paths(item)
+        if other:
+            results[item.pk] = Result(Outcome.NO_EFFECT_SEAT_KEPT, f"{other} Nothing was changed; plan again.")
+            continue
+        plan = planning.path_plan(row, groups, [], sorted(planned_products[item.account_id]))
+        if plan.refusal == "shared_group":
+            results[item.pk] = Result(Outcome.SKIPPED_SHARED_GROUP, plan.detail)
+        elif plan.refusal == "handed_off":
+            results[item.pk] = Result(Outcome.HANDED_OFF, plan.detail)
+        elif plan.refusal == "administrative_group":
+            results[item.pk] = Result(Outcome.SKIPPED_PROTECTED, plan.detail)
+    return results
+
+
+def other_paths(item: OperationItem) -> str:
+    """Groups outside the plan that give the item's product by now, in a sentence; empty when there are none."""
+    row = ProductAccess.objects.filter(account_id=item.account_id or 0, resource=item.parameters["resource"]).first()
+    if row is None:
+        return ""
+    planned = {(path["directory"], path["group"]) for path in item.parameters["paths"] if path["kind"] == "group"}
+    names = [
+        group.name
+        for group in Group.objects.filter(pk__in=row.group_ids).select_related("directory").order_by("name")
+        if (group.directory.directory_id, group.group_id) not in planned
+    ]
+    return f"The licence stays through {', '.join(names)}." if names else ""

@@ -1,0 +1,22 @@
+"""Celery entry points: ids in, service call, nothing else."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from apps.operations import services
+
+
+@shared_task(name="operations.plan")
+def plan(operation_id: int) -> None:
+    services.run_planning(operation_id)
+
+
+@shared_task(name="operations.execute")
+def execute(operation_id: int) -> None:
+    services.execute_operation(operation_id)
+
+
+@shared_task(name="operations.sweep")
+def sweep() -> None:
+    services.sweep()
