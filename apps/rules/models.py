@@ -80,11 +80,14 @@ class CleanupRule(OrganizationOwned):
     created_at = models.DateTimeField(db_default=Now())
     is_paused = models.BooleanField(default=False)
     paused_reason = models.CharField(max_length=300, blank=True)
+    # The run that pausing the rule paused, so that resuming the rule lets exactly that one go on.
+    run_paused_with_rule = models.PositiveIntegerField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
     last_run_at = models.DateTimeField(null=True, blank=True)
     last_operation_number = models.PositiveIntegerField(null=True, blank=True)
     # Slots before this instant are not owed: creation, resume, an edit of the schedule.
     scheduled_from = models.DateTimeField()
+    # For display; firing computes its slots anew. Null while the rule is paused or deleted.
     next_run_at = models.DateTimeField(null=True, blank=True)
     periodic_task = models.OneToOneField(
         PeriodicTask, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
@@ -101,11 +104,6 @@ class CleanupRule(OrganizationOwned):
                 condition=models.Q(include_never_active=False) | models.Q(never_active_days__gte=1),
                 name="rule_never_active_days_given",
             ),
-        ]
-        indexes = [
-            models.Index(
-                fields=["next_run_at"], condition=models.Q(deleted_at__isnull=True, is_paused=False), name="rule_due"
-            )
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,19 @@
+"""Celery entry points of rules."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from apps.rules import services
+
+
+@shared_task(name="rules.fire")
+def fire(rule_id: int) -> None:
+    """Beat rings for one rule."""
+    services.fire(rule_id=rule_id)
+
+
+@shared_task(name="rules.sweep")
+def sweep() -> None:
+    """Every minute: rules for which beat did not ring."""
+    services.sweep()
