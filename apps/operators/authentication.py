@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed, NotFound
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from apps.operators.access import Access
 from apps.operators.models import ApiToken, Operator
@@ -17,6 +16,10 @@ from apps.operators.permissions import Permission, permissions_of_scopes
 from apps.operators.selectors import hash_secret, organizations_of, permissions_of
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
+
+if TYPE_CHECKING:
+    # REST framework loads this module while it loads its views.
+    from rest_framework.views import APIView
 
 
 class ApiTokenAuthentication(BaseAuthentication):

@@ -1,4 +1,4 @@
-"""What the shell of every page shows: navigation with counts, organisations, role, and the notes that must stay visible.
+"""What the shell of every page shows: navigation with counts, organisations, role, and lasting notes.
 
 Everything that costs a query is lazy, so fragments pay nothing for it.
 """
@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from apps.operators.access import Access
-from apps.operators.models import Operator
+from apps.operators.models import Grant, Operator, Role
 from apps.operators.permissions import Permission
 from apps.operators.selectors import highest_role_label, organizations_of
 from apps.organizations.models import Organization
@@ -123,6 +123,11 @@ class Shell:
         return list(organizations_of(user)) if isinstance(user, Operator) else []
 
     @cached_property
+    def may_connect(self) -> bool:
+        """Whether "Add an organisation" leads anywhere for this operator."""
+        return isinstance(self._request.user, Operator) and may_connect(self._request.user)
+
+    @cached_property
     def role_label(self) -> str:
         """The role that allows most in this organisation; empty outside of one."""
         if self._access.organization is None or self._access.operator is None:
@@ -177,14 +182,19 @@ class Shell:
         return notes
 
 
+def may_connect(operator: Operator) -> bool:
+    """Who may add an organisation: the first owner, owners of another one, and anybody while none exists."""
+    owns = Grant.objects.filter(operator=operator, role=Role.OWNER)
+    return operator.is_active and (operator.is_staff or owns.exists() or not Organization.objects.exists())
+
+
 def counts_of(organization: Organization) -> dict[str, int]:
     """Counts of the navigation's items, at most `COUNT_SECONDS` old."""
 
     def compute() -> dict[str, int]:
         return {key: count(organization) for key, count in nav_counts.items()}
 
-    counts: dict[str, int] = cache.get_or_set(f"nav-counts:{organization.pk}", compute, COUNT_SECONDS)
-    return counts
+    return cache.get_or_set(f"nav-counts:{organization.pk}", compute, COUNT_SECONDS) or {}
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:

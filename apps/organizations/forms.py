@@ -57,7 +57,7 @@ class ConnectionForm(forms.Form):
     api_key_expires_on = _date("API key expires on")
     api_token_expires_on = _date("API token expires on")
 
-    def values(self, **more: str) -> ConnectionInput:
+    def values(self, **more: Any) -> ConnectionInput:
         """What the services take."""
         return ConnectionInput(**self.cleaned_data, **more)
 
@@ -81,7 +81,7 @@ class ReplaceCredentialsForm(ConnectionForm):
             self.fields[name].required = False
             self.fields[name].help_text = "Leave empty to keep the saved one."
 
-    def values(self, **more: str) -> ConnectionInput:
+    def values(self, **more: Any) -> ConnectionInput:
         return super().values(org_id="", site_url="", **more)
 
 

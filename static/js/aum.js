@@ -41,7 +41,9 @@
   function settle(region) {
     all(".toast").forEach(startToast);
     const dialog = region.matches?.("dialog[data-open]") ? region : find("dialog[data-open]", region);
-    if (dialog && !dialog.open) {
+    if (dialog && !dialog.dataset.shown) {
+      dialog.dataset.shown = "1";
+      dialog.open = false; // without script it stands open in the page; with script it becomes modal
       dialog.showModal();
       dialog.addEventListener("close", () => { if (dialog.dataset.back) location.assign(dialog.dataset.back); }, { once: true });
     }

@@ -170,7 +170,7 @@ def field(
     widget = bound.field.widget
     is_set = isinstance(widget, RadioSelect | CheckboxSelectMultiple)
     is_check = isinstance(widget, CheckboxInput)
-    hint = hint or bound.help_text or after
+    hint = hint or str(bound.help_text or after)
     element_id = bound.id_for_label or bound.auto_id
     described = " ".join(([f"{element_id}_error"] if bound.errors else []) + ([f"{element_id}_hint"] if hint else []))
     attrs: dict[str, Any] = {} if is_check or is_set else {"class": f"input {css}".strip()}

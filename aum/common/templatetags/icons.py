@@ -1,5 +1,7 @@
 """The inline icons: 16 × 16, drawn by stroke, decoration only (the word beside them carries the meaning)."""
 
+# ruff: noqa: E501 - a drawing is one line
+
 from __future__ import annotations
 
 _CIRCLE = '<circle cx="8" cy="8" r="6"/>'

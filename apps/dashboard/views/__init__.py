@@ -1,0 +1,1 @@
+"""Pages that read across apps, one module a group of screens."""
