@@ -236,7 +236,7 @@ def _finish(backfill: Backfill) -> None:
     first = failed.first()
     ended = Backfill.objects.filter(pk=backfill.pk, status=Backfill.Status.RUNNING, is_cut=True).update(
         status=Backfill.Status.FAILED if first else Backfill.Status.FINISHED,
-        failed_reason=f"{failed.count()} rows failed; the first, {first.first_pk}: {first.error}" if first else "",
+        failed_reason=f"Failed rows: {failed.count()}. The first, {first.first_pk}: {first.error}" if first else "",
         finished_at=None if first else timezone.now(),
     )
     if ended:
