@@ -1,4 +1,4 @@
-"""The filter bar of the users list, and the form of an exemption. Predicates judge the filters; this module shows them."""
+"""The filter bar of the users list, and the form of an exemption. Predicates judge the filters; here they are shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from aum.common.errors import InvalidInput
 
 LIMITS = (25, 50, 100, 500)
 DEFAULT_LIMIT = 50
-GROUP_OPERATORS = {"any": ("group", "is any of"), "all": ("group_all", "is all of"), "none": ("group_none", "is none of")}
+GROUP_OPERATORS = {
+    "any": ("group", "is any of"),
+    "all": ("group_all", "is all of"),
+    "none": ("group_none", "is none of"),
+}
 GROUPS_SHOWN = 12
 # Filters that the bar has a control for; all others of an address travel along as they came.
 BAR = frozenset(
@@ -125,7 +129,9 @@ def filter_bar(organization: Organization, params: QueryDict, filters: AccountFi
                 "Membership",
                 options("membership_status", _words(MembershipStatusIs, "active", "suspended", "no_membership")),
             ),
-            Menu("claim_status", "Claim status", options("claim_status", _words(ClaimStatusIs, "managed", "unmanaged"))),
+            Menu(
+                "claim_status", "Claim status", options("claim_status", _words(ClaimStatusIs, "managed", "unmanaged"))
+            ),
         ),
         group=_picker(organization, params, group_search),
         inactive_days=params.get("inactive_days", ""),
@@ -139,7 +145,9 @@ def filter_bar(organization: Organization, params: QueryDict, filters: AccountFi
     )
 
 
-def _words(predicate: type[AccountStatusIs | MembershipStatusIs | ClaimStatusIs | ActivityIs | KindIs], *names: str) -> list[tuple[str, str]]:
+def _words(
+    predicate: type[AccountStatusIs | MembershipStatusIs | ClaimStatusIs | ActivityIs | KindIs], *names: str
+) -> list[tuple[str, str]]:
     return [(name, predicate.words[name][0]) for name in names]
 
 
@@ -208,5 +216,7 @@ class ExemptionForm:
         try:
             day = date.fromisoformat(self.until_date.strip())
         except ValueError:
-            raise InvalidInput(fields={"until": ["Enter a date such as 2027-01-31, or choose a number of days."]}) from None
+            raise InvalidInput(
+                fields={"until": ["Enter a date such as 2027-01-31, or choose a number of days."]}
+            ) from None
         return datetime.combine(day, time(23, 59, 59), UTC)

@@ -20,7 +20,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from apps.audit.models import AuditEvent
 from apps.audit.selectors import events_before, events_of_target
 from apps.audit.services import record
-from apps.operators.access import OrganizationRequest, require
+from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
 from apps.organizations.models import Organization
 from apps.users import services
@@ -82,7 +82,7 @@ class Line:
 @require_GET
 def user_list(request: OrganizationRequest) -> HttpResponse:
     """The explorer. The state is the address; htmx gets the part that it names as its target."""
-    organization = request.organization
+    organization = organization_of(request)
     if request.htmx and request.htmx.target == "panel":
         return _panel(request)
     params = canonical(request.GET)
@@ -198,7 +198,7 @@ def group_options(request: OrganizationRequest) -> HttpResponse:
     """The group filter's checkboxes for a search, those chosen first."""
     params = canonical(request.GET)
     filters, _ = AccountFilters.parse(params)
-    bar: FilterBar = filter_bar(request.organization, params, filters, request.GET.get("group_search", ""))
+    bar: FilterBar = filter_bar(organization_of(request), params, filters, request.GET.get("group_search", ""))
     return render(request, "users/_group_options.html", {"bar": bar})
 
 
@@ -207,11 +207,11 @@ def group_options(request: OrganizationRequest) -> HttpResponse:
 def start_sync(request: OrganizationRequest) -> HttpResponse:
     """Queue a sync, or say that one is under way."""
     try:
-        services.request_sync(organization=request.organization, actor=request.access.actor)
+        services.request_sync(organization=organization_of(request), actor=request.access.actor)
         messages.success(request, "The sync has started. The list changes when it is done.")
     except DomainError as error:
         messages.error(request, error.detail)
-    return redirect("users:list", request.organization.slug)
+    return redirect("users:list", organization_of(request).slug)
 
 
 EXPORT_COLUMNS = (
@@ -243,7 +243,7 @@ class _Echo:
 @require_GET
 def export(request: OrganizationRequest) -> HttpResponseBase:
     """The filtered list as CSV, in the order of the screen; logged."""
-    organization = request.organization
+    organization = organization_of(request)
     params = canonical(request.GET)
     filters, _ = AccountFilters.parse(params)
     ordering = params.get("ordering") or "name"
@@ -321,7 +321,7 @@ def _panel_context(request: OrganizationRequest) -> dict[str, Any]:
 
 
 def _person_context(request: OrganizationRequest, pk: int, *, rows: int, before: str = "") -> dict[str, Any]:
-    organization = request.organization
+    organization = organization_of(request)
     detail = person_detail(organization, pk)
     found = events_of_target(organization, "account", detail.account.account_id)
     moment = _place(before)
@@ -395,7 +395,7 @@ def person(request: OrganizationRequest, pk: int) -> HttpResponse:
 
 
 def _account(request: OrganizationRequest, pk: int) -> Account:
-    account: Account | None = Account.objects.of(request.organization).filter(pk=pk).first()
+    account: Account | None = Account.objects.of(organization_of(request)).filter(pk=pk).first()
     if account is None:
         raise Http404
     return account
@@ -404,7 +404,7 @@ def _account(request: OrganizationRequest, pk: int) -> Account:
 def _back(request: OrganizationRequest, fallback: str) -> HttpResponse:
     """To the page that the form came from, where that is one of this organisation's."""
     target = request.POST.get("next", "")
-    base = reverse("users:list", args=[request.organization.slug]).removesuffix("users/")
+    base = reverse("users:list", args=[organization_of(request).slug]).removesuffix("users/")
     is_own = target.startswith(base) and "\\" not in target and "//" not in target.partition("?")[0]
     return redirect(target if is_own else fallback)
 
@@ -425,7 +425,7 @@ def refresh(request: OrganizationRequest, pk: int) -> HttpResponse:
             messages.warning(request, f"Atlassian no longer knows {account}.")
         else:
             messages.success(request, f"Read {fresh} from Atlassian. Its dates can be up to 24 hours old.")
-    return _back(request, reverse("users:person", args=[request.organization.slug, pk]))
+    return _back(request, reverse("users:person", args=[organization_of(request).slug, pk]))
 
 
 # --- exemptions -----------------------------------------------------------------------------------------------------
@@ -444,7 +444,7 @@ def exempt(request: OrganizationRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         try:
             services.set_exemption(
-                organization=request.organization,
+                organization=organization_of(request),
                 account=account,
                 reason=form.reason,
                 until=form.until_at(timezone.now()),
@@ -454,17 +454,15 @@ def exempt(request: OrganizationRequest, pk: int) -> HttpResponse:
             form = ExemptionForm.of(request.POST, error.fields or {"account": [error.detail]})
         else:
             messages.success(request, f"{account} is exempt. No cleanup touches this user until the exemption ends.")
-            return redirect("users:person", request.organization.slug, pk)
-    return render(
-        request, "users/exempt.html", {"account": account, "form": form}, status=422 if form.errors else 200
-    )
+            return redirect("users:person", organization_of(request).slug, pk)
+    return render(request, "users/exempt.html", {"account": account, "form": form}, status=422 if form.errors else 200)
 
 
 @require(Permission.VIEW)
 @require_GET
 def exemptions(request: OrganizationRequest) -> HttpResponse:
     """Exempt and snoozed people: those in force, or those that ended; and the search that adds one."""
-    organization = request.organization
+    organization = organization_of(request)
     now = timezone.now()
     in_force = Q(ended_at__isnull=True) & (Q(until__isnull=True) | Q(until__gt=now))
     every = Exemption.objects.of(organization)
@@ -497,7 +495,7 @@ def _found_people(request: OrganizationRequest) -> dict[str, Any]:
     text = request.GET.get("who", "").replace("\x00", "").strip()[:200]
     found: list[Account] = []
     if text:
-        people = Account.objects.of(request.organization).filter(live_q(), search_q(text))
+        people = Account.objects.of(organization_of(request)).filter(live_q(), search_q(text))
         found = list(people.order_by("sort_name", "pk")[:10])
     return {"who": text, "found_people": found}
 
@@ -507,7 +505,7 @@ def _found_people(request: OrganizationRequest) -> dict[str, Any]:
 def end(request: OrganizationRequest, pk: int) -> HttpResponse:
     """End an exemption now; the person's idle clock starts anew."""
     exemption: Exemption | None = (
-        Exemption.objects.of(request.organization).select_related("account").filter(pk=pk).first()
+        Exemption.objects.of(organization_of(request)).select_related("account").filter(pk=pk).first()
     )
     if exemption is None:
         raise Http404
@@ -516,5 +514,4 @@ def end(request: OrganizationRequest, pk: int) -> HttpResponse:
         messages.success(request, f"The exemption of {exemption.account} has ended. The idle clock starts now.")
     except DomainError as error:
         messages.error(request, error.detail)
-    return _back(request, reverse("users:exemptions", args=[request.organization.slug]))
-
+    return _back(request, reverse("users:exemptions", args=[organization_of(request).slug]))

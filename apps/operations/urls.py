@@ -1,0 +1,26 @@
+"""Addresses of plans, runs and approvals below /o/<org>/."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from apps.operations import views
+
+app_name = "operations"
+urlpatterns = [
+    path("runs/new/", views.act, name="act"),
+    path("runs/<int:number>/", views.run, name="run"),
+    path("runs/<int:number>/_progress", views.progress, name="progress"),
+    path("runs/<int:number>/export/", views.export, name="export"),
+    path("runs/<int:number>/apply/", views.apply, name="apply"),
+    path("runs/<int:number>/approve/", views.approve, name="approve"),
+    path("runs/<int:number>/reject/", views.reject, name="reject"),
+    path("runs/<int:number>/pause/", views.pause, name="pause"),
+    path("runs/<int:number>/resume/", views.resume, name="resume"),
+    path("runs/<int:number>/stop/", views.stop, name="stop"),
+    path("runs/<int:number>/undo/", views.undo, name="undo"),
+    path("runs/<int:number>/undo-preview/", views.undo_preview, name="undo_preview"),
+    path("runs/<int:number>/retry/", views.retry, name="retry"),
+    path("users/<int:pk>/runs/", views.of_person, name="of_person"),
+    path("approvals/", views.approvals, name="approvals"),
+]
