@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,7 +55,7 @@ def listed(sandbox: Sandbox) -> list[Person]:
 
 
 def expected_access(sandbox: Sandbox, person: Person) -> dict[tuple[str, str], tuple[int, datetime | None]]:
-    """Product and ARI → activity, from the sandbox's memory: dates of what is held, never for unused seats of groups."""
+    """Product and ARI → activity, from the sandbox's memory: dates of what is held, never for unused seats."""
     world = sandbox.core.world
     seats = {
         resource
@@ -654,9 +653,8 @@ run_sync(int(sys.argv[1]), budget_seconds=None, wait_here=True)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_sync_goes_on_when_its_process_was_killed(
-    sandbox: Sandbox, settings: Any, tmp_path: Path, _may_flush: None
-) -> None:
+@pytest.mark.usefixtures("_may_flush")
+def test_sync_goes_on_when_its_process_was_killed(sandbox: Sandbox, settings: Any) -> None:
     organization = connect(sandbox)
     run = request_sync(organization=organization, actor=SYSTEM)
     sandbox.core.faults.add({"kind": "latency", "ms": 150, "path": "users/search"})

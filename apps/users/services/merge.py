@@ -266,7 +266,7 @@ SELECT c.account_id, c.product, c.resource, COALESCE(s.site, c.site) AS site, c.
         WHEN c.group_ids <> '{{}}' OR c.direct = 2 THEN true
         WHEN p.is_pending THEN c.row_id IS NOT NULL
         WHEN c.is_given THEN true
-        ELSE NOT p.is_list_given OR NOT %(everything)s
+        ELSE NOT p.is_list_given OR (NOT %(everything)s AND c.old_groups = '{{}}')
     END AS is_kept,
     CASE
         WHEN c.is_given THEN CASE WHEN c.at IS NULL THEN 1 ELSE 3 END
