@@ -13,7 +13,6 @@ from apps.organizations.recorder import Actor
 from apps.rules.models import CleanupRule
 from apps.rules.services import RuleInput, create_rule
 from apps.users.models import (
-    PRODUCT_BITS,
     Account,
     AccountStatus,
     Activity,
@@ -23,6 +22,7 @@ from apps.users.models import (
     MembershipStatus,
     SyncRun,
 )
+from apps.users.products import bits_of
 
 WEDNESDAY = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ACTOR = Actor("operator", "1", "Ada", "ada@example.com")
@@ -90,7 +90,7 @@ def make_account(organization: Organization) -> Callable[..., Account]:
             "membership_status": MembershipStatus.ACTIVE,
             "claim_status": ClaimStatus.MANAGED,
             "added_to_org_at": now - timedelta(days=added_days),
-            "products": sum(PRODUCT_BITS[product] for product in products),  # type: ignore[index]
+            "products": bits_of(products),
             "last_active_at": seen_at,
             "is_activity_read": True,
             "group_ids": [group.pk for group in groups],
@@ -118,7 +118,8 @@ def trusted_sync(organization: Organization) -> SyncRun:
 
 def rule_input(**fields: Any) -> RuleInput:
     """The smallest valid values: suspend everybody idle for 60 days, in Safe mode, daily at 06:00 UTC."""
-    return RuleInput(**({"name": "Suspend after 60 days", "inactive_days": 60, "run_at": time(6)} | fields))
+    smallest: dict[str, Any] = {"name": "Suspend after 60 days", "inactive_days": 60, "run_at": time(6)}
+    return RuleInput(**(smallest | fields))
 
 
 @pytest.fixture

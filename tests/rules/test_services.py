@@ -449,10 +449,11 @@ def test_a_rule_whose_group_is_gone_is_held_back_with_an_alert(
     role: str,
 ) -> None:
     group = make_group("contractors")
-    fields: dict[str, Any] = {
+    fields_of: dict[str, dict[str, Any]] = {
         "target": {"target": "specified_groups", "target_groups": (group.pk,)},
         "protected": {"protected_groups": (group.pk,)},
-    }.get(role, {})
+    }
+    fields = fields_of.get(role, {})
     if not fields:
         ProtectedGroup.objects.create(organization=organization, group=group, added_at=timezone.now(), added_by="Ada")
     rule = make_rule(**fields)
