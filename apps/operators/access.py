@@ -50,11 +50,6 @@ class OrganizationRequest(HttpRequest):
     user: Operator
     htmx: Any
 
-    @property
-    def organization(self) -> Organization:
-        assert self.access.organization is not None
-        return self.access.organization
-
 
 def access_for(request: HttpRequest, slug: str) -> Access:
     """Access of the signed-in operator to organisation `slug`; `Access.none()` for a stranger to it."""

@@ -15,7 +15,7 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
-from apps.operators.access import OrganizationRequest, require
+from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.forms import AccountForm, PersonForm, SignInForm, TokenForm
 from apps.operators.models import ApiToken, Grant, Operator, Role
 from apps.operators.permissions import Permission
@@ -85,7 +85,7 @@ def tokens(request: OrganizationRequest) -> HttpResponseBase:
     if request.method == "POST" and form.is_valid():
         try:
             token, secret = create_token(
-                organization=request.organization,
+                organization=organization_of(request),
                 operator=request.user,
                 scopes=form.cleaned_data["scopes"],
                 name=form.cleaned_data["name"],
@@ -110,7 +110,7 @@ def tokens(request: OrganizationRequest) -> HttpResponseBase:
 
 
 def _tokens(request: OrganizationRequest) -> list[ApiToken]:
-    rows = ApiToken.objects.of(request.organization).select_related("operator")
+    rows = ApiToken.objects.of(organization_of(request)).select_related("operator")
     if not request.access.may(Permission.OWN):
         rows = rows.filter(operator=request.user)
     return list(rows)
@@ -123,9 +123,9 @@ def revoke(request: OrganizationRequest, pk: int) -> HttpResponseBase:
     if token is None:
         raise Http404
     if request.method == "POST":
-        revoke_token(organization=request.organization, token_id=pk, actor=request.access.actor)
+        revoke_token(organization=organization_of(request), token_id=pk, actor=request.access.actor)
         messages.success(request, f"The token {token.name} is revoked.")
-        return redirect("operators:tokens", request.organization.slug)
+        return redirect("operators:tokens", organization_of(request).slug)
     return render(request, "operators/token_revoke.html", {"token": token})
 
 
@@ -140,7 +140,7 @@ def people(request: OrganizationRequest) -> HttpResponseBase:
             form = PersonForm()
         except InvalidInput as error:
             add_errors(form, error)
-    grants = Grant.objects.of(request.organization).select_related("operator").order_by("operator__email", "role")
+    grants = Grant.objects.of(organization_of(request)).select_related("operator").order_by("operator__email", "role")
     members: dict[int, dict[str, Any]] = {}
     for grant in grants:
         member = members.setdefault(grant.operator_id, {"operator": grant.operator, "grants": []})
@@ -164,7 +164,9 @@ def _add_person(request: OrganizationRequest, values: dict[str, Any]) -> tuple[O
     existing = Operator.objects.filter(email__iexact=values["email"], is_active=True).first()
     password = "" if existing else secrets.token_urlsafe(12)
     operator = existing or create_operator(email=values["email"], name=values["name"], password=password)
-    grant_role(organization=request.organization, operator=operator, role=values["role"], actor=request.access.actor)
+    grant_role(
+        organization=organization_of(request), operator=operator, role=values["role"], actor=request.access.actor
+    )
     if existing:
         messages.success(request, f"{existing} is now {Role(values['role']).label} here too.")
     return operator, password
@@ -176,7 +178,7 @@ def disable(request: OrganizationRequest, pk: int) -> HttpResponseBase:
 
     Refused for oneself, and for a person who works in an organisation that the owner may not decide about.
     """
-    grant = Grant.objects.of(request.organization).filter(operator_id=pk).select_related("operator").first()
+    grant = Grant.objects.of(organization_of(request)).filter(operator_id=pk).select_related("operator").first()
     if grant is None:
         raise Http404
     operator = grant.operator
@@ -185,7 +187,7 @@ def disable(request: OrganizationRequest, pk: int) -> HttpResponseBase:
         with transaction.atomic():
             disable_operator(operator=operator)
             record(
-                organization=request.organization,
+                organization=organization_of(request),
                 actor=request.access.actor,
                 action="operator.disabled",
                 target_kind="operator",
@@ -194,7 +196,7 @@ def disable(request: OrganizationRequest, pk: int) -> HttpResponseBase:
                 target_email=operator.email,
             )
         messages.success(request, f"{operator} can no longer sign in.")
-        return redirect("operators:people", request.organization.slug)
+        return redirect("operators:people", organization_of(request).slug)
     context = {"operator": operator, "refusal": refusal, "section": "people"}
     return render(request, "operators/person_disable.html", context, status=409 if request.method == "POST" else 200)
 
@@ -204,7 +206,7 @@ def _why_not_disable(request: OrganizationRequest, operator: Operator) -> str:
         return "You cannot disable yourself. Ask another owner."
     if not operator.is_active:
         return "This person is disabled already."
-    elsewhere = Grant.objects.filter(operator=operator).exclude(organization=request.organization)
+    elsewhere = Grant.objects.filter(operator=operator).exclude(organization=organization_of(request))
     for grant in elsewhere.select_related("organization"):
         if Permission.OWN not in permissions_of(request.user, grant.organization):
             return f"{operator} also works in an organisation that you do not own. Ask its owner."

@@ -19,7 +19,7 @@ from apps.audit.services import record, verify
 from apps.dashboard.forms import AuditFilterForm
 from apps.dashboard.selectors import ActivityRow, activity_page, day_figures
 from apps.operations.models import Operation, OperationItem
-from apps.operators.access import OrganizationRequest, require
+from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
 
 PAGE_SIZE = 25
@@ -40,7 +40,7 @@ def audit(request: OrganizationRequest) -> HttpResponseBase:
     if request.headers.get("HX-Request"):
         response = render(request, "dashboard/_audit_list.html", context)
     else:
-        figures = day_figures(request.organization)
+        figures = day_figures(organization_of(request))
         response = render(request, "dashboard/audit.html", {**context, "figures": figures})
     response["Vary"] = "HX-Request"
     return response
@@ -81,7 +81,7 @@ def _runs(request: OrganizationRequest, form: AuditFilterForm) -> dict[str, Any]
     cursor = _cursor(request)
     if cursor and cursor[1][:1] not in ("o", "s"):
         cursor = None
-    rows = activity_page(request.organization, form.run_filters(), PAGE_SIZE, cursor)
+    rows = activity_page(organization_of(request), form.run_filters(), PAGE_SIZE, cursor)
     page, has_more = rows[:PAGE_SIZE], len(rows) > PAGE_SIZE
     days: list[tuple[Any, list[ActivityRow]]] = []
     for row in page:
@@ -99,7 +99,7 @@ def _runs(request: OrganizationRequest, form: AuditFilterForm) -> dict[str, Any]
 
 def _details(request: OrganizationRequest, form: AuditFilterForm) -> dict[str, Any]:
     cursor = _cursor(request)
-    rows = events(request.organization, form.event_filters())
+    rows = events(organization_of(request), form.event_filters())
     if cursor and cursor[1].isdigit():
         rows = events_before(rows, cursor[0], int(cursor[1]))
     found = list(rows[: DETAIL_PAGE_SIZE + 1])
@@ -115,7 +115,7 @@ def _details(request: OrganizationRequest, form: AuditFilterForm) -> dict[str, A
 @require(Permission.VIEW)
 def run_preview(request: OrganizationRequest, number: int) -> HttpResponseBase:
     """What a timeline row opens to: counts and the first affected people of an operation."""
-    operation = Operation.objects.of(request.organization).filter(number=number).first()
+    operation = Operation.objects.of(organization_of(request)).filter(number=number).first()
     if operation is None:
         raise Http404
     items = (
@@ -145,15 +145,17 @@ def export(request: OrganizationRequest) -> HttpResponseBase:
     form.is_valid()
     filters = form.event_filters()
     record(
-        organization=request.organization,
+        organization=organization_of(request),
         actor=request.access.actor,
         action="audit.exported",
         target_kind="organization",
-        target_ref=request.organization.slug,
+        target_ref=organization_of(request).slug,
         after={"filters": urlencode(sorted(request.GET.items()))},
     )
-    response = StreamingHttpResponse(_csv_lines(export_rows(request.organization, filters)), content_type="text/csv")
-    name = f"aum-audit-{request.organization.slug}-{timezone.now():%Y%m%dT%H%MZ}.csv"
+    response = StreamingHttpResponse(
+        _csv_lines(export_rows(organization_of(request), filters)), content_type="text/csv"
+    )
+    name = f"aum-audit-{organization_of(request).slug}-{timezone.now():%Y%m%dT%H%MZ}.csv"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
@@ -175,14 +177,14 @@ def _csv_lines(rows: Iterator[list[str]]) -> Iterator[str]:
 @require(Permission.VIEW)
 def verify_chain(request: OrganizationRequest) -> HttpResponseBase:
     """The result of reading the whole chain again."""
-    report = verify(request.organization) if request.method == "POST" else None
+    report = verify(organization_of(request)) if request.method == "POST" else None
     return render(request, "dashboard/verify.html", {"report": report, "checked_at": timezone.now()})
 
 
 @require(Permission.VIEW)
 def event(request: OrganizationRequest, pk: int) -> HttpResponseBase:
     """One event with everything that is stored about it."""
-    found = AuditEvent.objects.of(request.organization).filter(pk=pk).select_related("actor", "target").first()
+    found = AuditEvent.objects.of(organization_of(request)).filter(pk=pk).select_related("actor", "target").first()
     if found is None:
         raise Http404
     return render(request, "dashboard/event.html", {"event": found})

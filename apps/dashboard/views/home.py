@@ -24,7 +24,7 @@ from apps.dashboard.selectors import (
     seats,
     sync_summary,
 )
-from apps.operators.access import OrganizationRequest, require
+from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
 from apps.organizations.models import Alert, Organization
 from apps.organizations.selectors import connection_state, open_alerts
@@ -42,7 +42,7 @@ _SLOW_AFTER = timedelta(minutes=1)
 @require(Permission.VIEW)
 def dashboard(request: OrganizationRequest) -> HttpResponseBase:
     """`/o/<org>/`: figures over one range of days, insights, activity, what needs attention."""
-    organization = request.organization
+    organization = organization_of(request)
     days = _days(request)
     counts = dashboard_counts(organization, days)
     parts = distribution(counts)
@@ -98,7 +98,7 @@ def _sync_context(organization: Organization, sync: SyncRun | None) -> dict[str,
 @require(Permission.VIEW)
 def distribution_csv(request: OrganizationRequest) -> HttpResponseBase:
     """The figures of the chart as CSV."""
-    counts = dashboard_counts(request.organization, _days(request))
+    counts = dashboard_counts(organization_of(request), _days(request))
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["range_days", "part", "users"])
@@ -106,7 +106,7 @@ def distribution_csv(request: OrganizationRequest) -> HttpResponseBase:
         writer.writerow([counts.days, neutralise(line.label), line.count])
     response = HttpResponse("\ufeff" + text.getvalue(), content_type="text/csv; charset=utf-8")
     stamp = f"{counts.counted_at:%Y%m%dT%H%MZ}"
-    name = f"aum-distribution-{request.organization.slug}-{stamp}.csv"
+    name = f"aum-distribution-{organization_of(request).slug}-{stamp}.csv"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
@@ -119,18 +119,18 @@ def start_sync(request: OrganizationRequest) -> HttpResponseBase:
 
 @require_POST
 def _start_sync(request: OrganizationRequest) -> HttpResponse:
-    sync = request_sync(organization=request.organization, actor=request.access.actor, exist_ok=True)
+    sync = request_sync(organization=organization_of(request), actor=request.access.actor, exist_ok=True)
     if request.headers.get("HX-Request"):
-        return render(request, "dashboard/_sync.html", _sync_context(request.organization, sync))
+        return render(request, "dashboard/_sync.html", _sync_context(organization_of(request), sync))
     messages.info(request, "The sync runs. Its progress is shown here.")
-    return redirect("dashboard:dashboard", request.organization.slug)
+    return redirect("dashboard:dashboard", organization_of(request).slug)
 
 
 @require(Permission.VIEW)
 def sync_progress(request: OrganizationRequest) -> HttpResponseBase:
     """The fragment that polls while a sync runs; `?page=setup` is the first run's larger one."""
-    sync = latest_sync(request.organization)
-    context = _sync_context(request.organization, sync)
+    sync = latest_sync(organization_of(request))
+    context = _sync_context(organization_of(request), sync)
     is_setup = request.GET.get("page") == "setup"
     response = render(request, "dashboard/_setup_sync.html" if is_setup else "dashboard/_sync.html", context)
     if not is_setup and sync is not None and not context["sync_is_open"]:
@@ -142,7 +142,7 @@ def sync_progress(request: OrganizationRequest) -> HttpResponseBase:
 @require(Permission.VIEW)
 def sync_detail(request: OrganizationRequest, pk: int) -> HttpResponseBase:
     """One sync: what it read, changed, and how it was judged."""
-    sync = SyncRun.objects.of(request.organization).filter(pk=pk).first()
+    sync = SyncRun.objects.of(organization_of(request)).filter(pk=pk).first()
     if sync is None:
         raise Http404
     context = {"sync": sync, "sync_words": sync_summary(sync), "is_open": sync.status in SyncRun.OPEN}
@@ -152,7 +152,7 @@ def sync_detail(request: OrganizationRequest, pk: int) -> HttpResponseBase:
 @require(Permission.VIEW)
 def alerts(request: OrganizationRequest) -> HttpResponseBase:
     """Open alerts and the last closed ones."""
-    organization = request.organization
+    organization = organization_of(request)
     closed = Alert.objects.of(organization).filter(resolved_at__isnull=False).order_by("-resolved_at")[:25]
     return render(request, "dashboard/alerts.html", {"alerts": open_alerts(organization)[:200], "closed": closed})
 
@@ -160,19 +160,19 @@ def alerts(request: OrganizationRequest) -> HttpResponseBase:
 @require(Permission.SETTINGS)
 def close_alert(request: OrganizationRequest, pk: int) -> HttpResponseBase:
     """Close an open alert; it opens anew when its cause comes back."""
-    alert = Alert.objects.of(request.organization).filter(pk=pk).first()
+    alert = Alert.objects.of(organization_of(request)).filter(pk=pk).first()
     if alert is None or request.method != "POST":
         raise Http404
     if alert.resolved_at is None:
-        resolve_alert(organization=request.organization, dedup_key=alert.dedup_key, by=request.access.actor.name)
+        resolve_alert(organization=organization_of(request), dedup_key=alert.dedup_key, by=request.access.actor.name)
         messages.success(request, f"Closed: {alert.title}")
-    return redirect("dashboard:alerts", request.organization.slug)
+    return redirect("dashboard:alerts", organization_of(request).slug)
 
 
 @require(Permission.VIEW)
 def help_page(request: OrganizationRequest) -> HttpResponseBase:
     """Setup guide with ticks from the real state, glossary, shortcuts, version."""
-    organization = request.organization
+    organization = organization_of(request)
     state = connection_state(organization)
     all_rules = list(rules(organization))
     steps = {

@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.http import Http404, HttpResponseBase
 from django.shortcuts import redirect, render
 
-from apps.operators.access import OrganizationRequest, require
+from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
 from apps.operators.views import add_errors
 from apps.organizations.forms import GeneralForm, ReasonForm, ReplaceCredentialsForm, SafeguardsForm
@@ -36,19 +36,19 @@ def general(request: OrganizationRequest) -> HttpResponseBase:
     if request.method == "POST" and form.is_valid():
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
         try:
-            update_settings(organization=request.organization, changes=changes, actor=request.access.actor)
+            update_settings(organization=organization_of(request), changes=changes, actor=request.access.actor)
         except InvalidInput as error:
             add_errors(form, error)
         else:
             messages.success(request, "The settings are saved." if changes else "Nothing was changed.")
-            return redirect("organizations:settings", request.organization.slug)
+            return redirect("organizations:settings", organization_of(request).slug)
     context = {"form": form, "section": "general"}
     return render(request, "organizations/general.html", context, status=422 if form.errors else 200)
 
 
 def _copy(request: OrganizationRequest) -> Organization:
     """A fresh instance for a form to write on, so that the page's own stays as stored."""
-    return Organization.objects.get(pk=request.organization.pk)
+    return Organization.objects.get(pk=organization_of(request).pk)
 
 
 @require(Permission.SETTINGS)
@@ -57,12 +57,12 @@ def safeguards(request: OrganizationRequest) -> HttpResponseBase:
     form = SafeguardsForm(request.POST or None, instance=_copy(request))
     if request.method == "POST" and form.is_valid():
         try:
-            update_settings(organization=request.organization, changes=form.changes(), actor=request.access.actor)
+            update_settings(organization=organization_of(request), changes=form.changes(), actor=request.access.actor)
         except InvalidInput as error:
             add_errors(form, error)
         else:
             messages.success(request, "The safeguards are saved." if form.changed_data else "Nothing was changed.")
-            return redirect("organizations:safeguards", request.organization.slug)
+            return redirect("organizations:safeguards", organization_of(request).slug)
     context = {"form": form, "section": "safeguards"}
     return render(request, "organizations/safeguards.html", context, status=422 if form.errors else 200)
 
@@ -76,7 +76,7 @@ def connection(request: OrganizationRequest) -> HttpResponseBase:
 def _connection_page(
     request: OrganizationRequest, form: ReplaceCredentialsForm | None = None, results: Any = None, status: int = 200
 ) -> HttpResponseBase:
-    organization = request.organization
+    organization = organization_of(request)
     states = credential_states(organization)
     token = next((state for state in states if state.kind == "api_token"), None)
     key = next((state for state in states if state.kind == "api_key"), None)
@@ -104,18 +104,18 @@ def _connection_page(
 def replace(request: OrganizationRequest) -> HttpResponseBase:
     """Save new credentials after Atlassian accepted them. Typed values stay after a refusal, secrets do not."""
     if request.method != "POST":
-        return redirect("organizations:connection", request.organization.slug)
+        return redirect("organizations:connection", organization_of(request).slug)
     form = ReplaceCredentialsForm(request.POST)
     results = None
     if form.is_valid():
         try:
-            save_credentials(organization=request.organization, values=form.values(), actor=request.access.actor)
+            save_credentials(organization=organization_of(request), values=form.values(), actor=request.access.actor)
         except DomainError as error:
             results = error.results if isinstance(error, ConnectionRefused) else None
             add_errors(form, error)
         else:
             messages.success(request, "Atlassian accepted the credentials. They are saved.")
-            return redirect("organizations:connection", request.organization.slug)
+            return redirect("organizations:connection", organization_of(request).slug)
     return _connection_page(request, form, results, status=422)
 
 
@@ -124,7 +124,7 @@ def check(request: OrganizationRequest) -> HttpResponseBase:
     """Check the saved credentials once more."""
     if request.method == "POST":
         try:
-            failing = [result for result in check_connection(organization=request.organization) if not result.ok]
+            failing = [result for result in check_connection(organization=organization_of(request)) if not result.ok]
         except DomainError as error:
             messages.error(request, error.detail)
         else:
@@ -133,13 +133,13 @@ def check(request: OrganizationRequest) -> HttpResponseBase:
                 messages.error(request, f"{things} did not pass. The list says what to do.")
             else:
                 messages.success(request, "All checks passed.")
-    return redirect("organizations:connection", request.organization.slug)
+    return redirect("organizations:connection", organization_of(request).slug)
 
 
 @require(Permission.SETTINGS)
 def protected_groups(request: OrganizationRequest) -> HttpResponseBase:
     """Groups whose members no run takes access from; search and add, remove."""
-    organization = request.organization
+    organization = organization_of(request)
     search = request.GET.get("q", "").strip()
     found = groups(organization, search).filter(protection__isnull=True)[:20] if search else []
     protected = ProtectedGroup.objects.of(organization).select_related("group__directory").order_by("group__name")
@@ -156,7 +156,7 @@ def protect(request: OrganizationRequest, pk: int) -> HttpResponseBase:
     if request.method == "POST":
         protect_group(group=group, actor=request.access.actor)
         messages.success(request, f"{group.name} is protected.")
-    return redirect("organizations:groups", request.organization.slug)
+    return redirect("organizations:groups", organization_of(request).slug)
 
 
 @require(Permission.SETTINGS)
@@ -167,13 +167,13 @@ def unprotect(request: OrganizationRequest, pk: int) -> HttpResponseBase:
     if request.method == "POST" and form.is_valid():
         unprotect_group(group=group, actor=request.access.actor, reason=form.cleaned_data["reason"])
         messages.success(request, f"{group.name} is no longer protected.")
-        return redirect("organizations:groups", request.organization.slug)
+        return redirect("organizations:groups", organization_of(request).slug)
     context = {"section": "groups", "group": group, "form": form}
     return render(request, "organizations/unprotect.html", context, status=422 if form.errors else 200)
 
 
 def _group(request: OrganizationRequest, pk: int) -> Group:
-    group: Group | None = groups(request.organization, include_vanished=True).filter(pk=pk).first()
+    group: Group | None = groups(organization_of(request), include_vanished=True).filter(pk=pk).first()
     if group is None:
         raise Http404
     return group
@@ -182,7 +182,7 @@ def _group(request: OrganizationRequest, pk: int) -> Group:
 @require(Permission.KILL_SWITCH)
 def stop(request: OrganizationRequest) -> HttpResponseBase:
     """Emergency stop: on by those who may act or approve, off by an owner; both with a reason."""
-    organization = request.organization
+    organization = organization_of(request)
     form = ReasonForm(request.POST or None)
     may_release = request.access.may(Permission.OWN)
     if request.method == "POST" and organization.is_killed and not may_release:
@@ -203,7 +203,7 @@ def stop(request: OrganizationRequest) -> HttpResponseBase:
 @require(Permission.OWN)
 def remove_demo(request: OrganizationRequest) -> HttpResponseBase:
     """Delete the demo organisation and everything of it, after typing its name."""
-    organization = request.organization
+    organization = organization_of(request)
     if not organization.is_demo:
         raise Http404
     typed = request.POST.get("name", "").strip()

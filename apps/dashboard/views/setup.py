@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods
 
 from apps.dashboard.forms import ApprovalChoiceForm
 from apps.dashboard.selectors import insights
-from apps.operators.access import OrganizationRequest, require
+from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.context import may_connect
 from apps.operators.forms import FirstOwnerForm
 from apps.operators.models import Operator, Role
@@ -183,13 +183,13 @@ def _go(request: HttpRequest, name: str, *args: str) -> HttpResponse:
 @require(Permission.VIEW)
 def first_sync(request: OrganizationRequest) -> HttpResponseBase:
     """Progress of the first sync; it goes on when the page is left."""
-    return render(request, "dashboard/setup_sync.html", {"sync": latest_sync(request.organization)})
+    return render(request, "dashboard/setup_sync.html", {"sync": latest_sync(organization_of(request))})
 
 
 @require(Permission.VIEW)
 def first_rule(request: OrganizationRequest) -> HttpResponseBase:
     """The largest insight as a suggestion for the first rule, in Safe mode."""
-    counts = dashboard_counts(request.organization, 30)
+    counts = dashboard_counts(organization_of(request), 30)
     largest = max(insights(counts), key=lambda insight: insight.count)
     return render(
         request, "dashboard/setup_rule.html", {"insight": largest if largest.count else None, "counts": counts}
