@@ -19,7 +19,7 @@ env = environ.FileAwareEnv()
 
 def required(name: str) -> str:
     """The variable's value; raises ImproperlyConfigured that names it when it is missing or empty."""
-    value: str = env.str(name, default="")
+    value: str = env.str(name, default="").strip()
     if not value:
         raise ImproperlyConfigured(f"Set {name} or {name}_FILE; see docs/deploy.md. script/server sets it by itself.")
     return value
@@ -115,7 +115,7 @@ TEMPLATES: list[dict[str, Any]] = [
     }
 ]
 
-DATABASES = {"default": env.db_url("DATABASE_URL")}
+DATABASES: dict[str, Any] = {"default": env.db_url_config(required("DATABASE_URL"))}
 DATABASES["default"].update(
     {
         "ENGINE": "django.db.backends.postgresql",
@@ -232,9 +232,10 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
+# Short work never waits behind a long run or sync: those have queues, and workers, of their own.
 CELERY_TASK_ROUTES = {
-    "operations.*": {"queue": "operations"},
-    "users.*": {"queue": "sync"},
+    "operations.execute": {"queue": "operations"},
+    "users.sync": {"queue": "sync"},
     "notifications.*": {"queue": "mail"},
 }
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -246,6 +247,17 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 DJANGO_CELERY_BEAT_TZ_AWARE = True
+CELERY_BEAT_SCHEDULE = {
+    name: {"task": name, "schedule": seconds}
+    for name, seconds in (
+        ("operations.sweep", 15.0),
+        ("users.sync_sweep", 30.0),
+        ("rules.sweep", 60.0),
+        ("audit.seal", 60.0),
+        ("audit.ensure_partitions", 86400.0),
+        ("migrations.advance", 30.0),
+    )
+}
 
 LOGGING: dict[str, Any] = {
     "version": 1,

@@ -17,7 +17,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 # Each test process opens few connections; the pool would keep them across test databases.
-DATABASES["default"]["OPTIONS"].pop("pool", None)  # type: ignore[attr-defined]  # noqa: F405
+DATABASES["default"]["OPTIONS"].pop("pool", None)  # noqa: F405
 ATLASSIAN_SITE_ALLOWLIST = ["127.0.0.1", "localhost"]
 AUM_READ_BACK_DELAY_SECONDS = 0.2
 WHITENOISE_AUTOREFRESH = True

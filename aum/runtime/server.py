@@ -169,14 +169,21 @@ class Server:
                 [python, "-m", "gunicorn", "-c", "python:aum.runtime.gunicorn_conf"],
                 self._variables,
             ),
-            Service(
-                "worker",
-                [
-                    *(*celery, "worker", "-Q", "default,operations,sync,mail", "-c", worker_processes),
-                    *("--loglevel", "WARNING", "--without-gossip", "--without-mingle"),
-                ],
-                # Root is said to be dangerous because of pickle, which we do not accept.
-                {**self._variables, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"},
+            # Short work never waits behind long work: sweeps, plans and mails have a worker of their own.
+            *(
+                Service(
+                    name,
+                    [
+                        *(*celery, "worker", "-n", f"{name}@%h", "-Q", queues, "-c", processes),
+                        *("--loglevel", "WARNING", "--without-gossip", "--without-mingle"),
+                    ],
+                    # Root is said to be dangerous because of pickle, which we do not accept.
+                    {**self._variables, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"},
+                )
+                for name, queues, processes in (
+                    ("worker", "default,mail", "1"),
+                    ("runner", "operations,sync", worker_processes),
+                )
             ),
             Service(
                 "beat",

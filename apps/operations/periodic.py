@@ -1,3 +1,0 @@
-"""Tasks that beat sends: (name, seconds)."""
-
-PERIODIC = [("operations.sweep", 15)]
