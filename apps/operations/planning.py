@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import connection, models
 from django.db.models import Case, Count, Q, QuerySet, Value, When
-from django.db.models.fields.json import JSONField
+from django.db.models.fields.json import JSONField, KeyTextTransform
 from django.db.models.functions import JSONObject
 
 from apps.operations.actions import REGISTRY, action_named
@@ -204,9 +204,9 @@ def count_plan(
             rows = rows.filter(predicates.holds_q((product,)))
         if len(units) > 1:
             planned = (planned or set()) | set(rows.filter(out=IN).values_list("pk", flat=True))
-        for row in rows.order_by().values("out", "why__code").annotate(n=Count("pk")):
+        for row in rows.order_by().annotate(code=KeyTextTransform("code", "why")).values("out", "code").annotate(n=Count("pk")):
             if row["out"] == IN:
-                by_reason[row["why__code"]] += row["n"]
+                by_reason[row["code"]] += row["n"]
                 total += row["n"]
             else:
                 left_out[row["out"]] += row["n"]
