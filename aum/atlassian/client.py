@@ -595,12 +595,11 @@ class AtlassianClient(AtlassianReader):
         """
         if not 1 <= len(emails) <= MAX_INVITES:
             raise ValueError(f"Invite 1 to {MAX_INVITES} addresses at a time.")
-        body: dict[str, Any] = {
-            "emails": list(emails),
-            "permissionRules": [{"resource": resource, "role": role} for resource, role in permission_rules],
-            "additionalGroups": list(group_ids),
-            "sendNotification": notify,
-        }
+        body: dict[str, Any] = {"emails": list(emails), "sendNotification": notify}
+        if permission_rules:
+            body["permissionRules"] = [{"resource": resource, "role": role} for resource, role in permission_rules]
+        if group_ids:
+            body["additionalGroups"] = list(group_ids)
         if notification_text:
             body["notificationText"] = notification_text
         reply = self._send(calls.INVITE, {}, body)

@@ -81,7 +81,8 @@ class LimiterLike(Protocol):
 
 
 # State of a bucket (hash): tat = theoretical arrival time in ms, serial, pace (ms) until pace_until, steady (ms,
-# learnt), window (ms), quota, hold_until, strikes. Pauses (sorted set): reach -> end in ms. Times are Redis's.
+# learnt), window (ms; a guess unless measured is 1), quota, reset_at, opened, hold_until, strikes. Pauses (sorted set):
+# reach -> end in ms. Times are Redis's.
 _ACQUIRE = """
 local t = redis.call('TIME'); local now = t[1] * 1000 + t[2] / 1000
 local free_at = now
@@ -89,20 +90,22 @@ for i = 1, 3 do
   local till = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[i]) or '0')
   if till > free_at then free_at = till end
 end
-local interval, burst, max_wait, keep = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local base, burst, max_wait, keep = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local s = redis.call('HMGET', KEYS[1], 'tat', 'pace', 'pace_until', 'steady', 'hold_until')
-local learnt = tonumber(s[4] or '0')
-if tonumber(s[3] or '0') > now then learnt = tonumber(s[2]) end
-if learnt > interval then interval = learnt; burst = 1 end
+local steady, pace_until = math.max(base, tonumber(s[4] or '0')), tonumber(s[3] or '0')
+if steady > base or pace_until > now then burst = 1 end
 local hold = tonumber(s[5] or '0')
 if hold > free_at then free_at = hold end
-local credit = (burst - 1) * interval
+local credit = (burst - 1) * base
 local tat = math.max(tonumber(s[1] or '0'), now)
 if not s[1] then tat = now + credit end
 if free_at > now then tat = math.max(tat, free_at + credit) end
+local step = steady
+-- A pace holds for the slots of its window only: a step over its end is cut, or waiters would queue far beyond it.
+if tat < pace_until then step = math.min(math.max(base, tonumber(s[2])), pace_until - tat + steady) end
 local wait = math.max(0, math.ceil(tat - credit - now))
 if wait > max_wait then return {0, wait, 0} end
-redis.call('HSET', KEYS[1], 'tat', string.format('%.3f', tat + interval))
+redis.call('HSET', KEYS[1], 'tat', string.format('%.3f', tat + step))
 redis.call('PEXPIRE', KEYS[1], keep)
 return {1, wait, redis.call('HINCRBY', KEYS[1], 'serial', 1)}
 """
@@ -127,40 +130,60 @@ return left
 """
 
 # Spread what is left of the quota over what is left of its window. Requests granted after the one that was answered are
-# taken off, since the server had not counted them yet. Three per cent stay free for requests that arrive early or late.
+# taken off, since the server had not counted them yet. Two per cent (five while learning) stay free, because requests
+# overtake each other and windows begin unseen. Resets come in whole seconds, so the length of a window is measured from
+# one beginning to the next (smoothed), and a stated reset is corrected by it, by a second at most. An answer that
+# belongs to an earlier window teaches nothing.
 _OBSERVE = """
 local t = redis.call('TIME'); local now = t[1] * 1000 + t[2] / 1000
 local limit, remaining, reset_in, serial = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local s = redis.call('HMGET', KEYS[1], 'tat', 'serial', 'window', 'quota')
-local set = {}
-if limit > 0 then
-  local window = reset_in
-  if tonumber(s[4] or '0') == limit then window = math.max(window, tonumber(s[3] or '0')) end
-  set = {'quota', limit, 'window', string.format('%.3f', window),
-         'steady', string.format('%.3f', window / limit * 1.03)}
+local s = redis.call('HMGET', KEYS[1], 'tat', 'serial', 'window', 'quota', 'reset_at', 'opened', 'measured')
+local window, reset_at, opened = tonumber(s[3] or '0'), tonumber(s[5] or '0'), tonumber(s[6] or '0')
+local measured, stated = tonumber(s[7] or '0'), now + reset_in
+if tonumber(s[4] or '0') ~= limit then window = 0; reset_at = 0; opened = 0; measured = 0 end
+if stated < reset_at - 250 then return 0 end
+if stated > reset_at + 250 then
+  if opened > 0 then
+    local length = math.min(math.max(now - opened, reset_in - 1000, 1), reset_in + 1000)
+    if measured == 1 then window = window + (length - window) * 0.3 else window = length; measured = 1 end
+  else
+    window = math.max(window, reset_in)
+  end
+  if reset_at > 0 then opened = now end
+  reset_at = stated
 end
-local left = remaining
+local set = {'window', string.format('%.3f', window), 'quota', limit, 'reset_at', string.format('%.3f', reset_at),
+             'opened', string.format('%.3f', opened), 'measured', measured}
+if limit > 0 then set[#set + 1] = 'steady'; set[#set + 1] = string.format('%.3f', window / limit * 1.03) end
+local till = stated
+if measured == 1 then till = math.min(math.max(opened + window, stated - 1000), stated + 1000) end
+local spare = 0.05
+if measured == 1 then spare = 0.02 end
+local left = remaining - math.floor(limit * spare)
 if serial > 0 then left = left - math.max(0, tonumber(s[2] or '0') - serial) end
-local till = now + reset_in
 local room = till - math.max(now, tonumber(s[1] or '0'))
 if remaining <= 0 then
-  set[#set + 1] = 'hold_until'; set[#set + 1] = string.format('%.3f', till)
+  set[#set + 1] = 'hold_until'; set[#set + 1] = string.format('%.3f', stated)
 elseif room > 0 then
-  set[#set + 1] = 'pace'; set[#set + 1] = string.format('%.3f', room / math.max(left, 1) * 1.03)
+  set[#set + 1] = 'pace'; set[#set + 1] = string.format('%.3f', room / math.max(left, 1))
   set[#set + 1] = 'pace_until'; set[#set + 1] = string.format('%.3f', till)
 end
-if #set > 0 then redis.call('HSET', KEYS[1], unpack(set)); redis.call('PEXPIRE', KEYS[1], ARGV[5]) end
+redis.call('HSET', KEYS[1], unpack(set))
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 0
 """
 
-# A 429 that named no time: count it, and go at half the pace for a minute.
+# A 429 that named no time: count it, and go at half the pace for a minute. Those that come together, from requests that
+# were under way at once, count as one.
 _PENALISE = """
 local t = redis.call('TIME'); local now = t[1] * 1000 + t[2] / 1000
-local s = redis.call('HMGET', KEYS[1], 'pace', 'pace_until', 'steady')
-local interval = math.max(tonumber(ARGV[1]), tonumber(s[3] or '0'))
+local s = redis.call('HMGET', KEYS[1], 'pace', 'pace_until', 'steady', 'struck_at', 'strikes')
+if now - tonumber(s[4] or '0') < 500 then return tonumber(s[5] or '1') end
+local base = math.max(tonumber(ARGV[1]), tonumber(s[3] or '0'))
+local interval = base
 if tonumber(s[2] or '0') > now then interval = math.max(interval, tonumber(s[1])) end
-redis.call('HSET', KEYS[1], 'pace', string.format('%.3f', math.min(interval * 2, 10000)),
-           'pace_until', string.format('%.3f', now + 60000))
+redis.call('HSET', KEYS[1], 'pace', string.format('%.3f', math.min(interval * 2, base * 16)),
+           'pace_until', string.format('%.3f', now + 60000), 'struck_at', string.format('%.3f', now))
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('HINCRBY', KEYS[1], 'strikes', 1)
 """
@@ -279,7 +302,7 @@ class OrganizationLimiter:
         )
 
     def penalise(self, family: str) -> int:
-        """Note a 429 that named no time; returns how many came in a row, over all workers."""
+        """Note a 429 that named no time; returns how many came in a row over all workers, those at once as one."""
         return int(
             self._run(
                 self._shared.penalise_script,

@@ -34,21 +34,19 @@ def pages(
             empty = 0
             fingerprint = hash(tuple(key(item) for item in page.items))
             if fingerprint in fingerprints:
-                raise UnexpectedAnswer("A page of the list came twice.", code="page_repeats")
+                raise _broken("A page of the list came twice.", "page_repeats", page)
             fingerprints.add(fingerprint)
         else:
             empty += 1
         yield page
         if page.next_cursor is None:
             if start_cursor is None and page.total is not None and seen_rows < page.total:
-                raise UnexpectedAnswer(
-                    f"The list ended after {seen_rows:,} of {page.total:,} rows.", code="list_cut_short"
-                )
+                raise _broken(f"The list ended after {seen_rows:,} of {page.total:,} rows.", "list_cut_short", page)
             return
         if page.next_cursor in cursors:
-            raise UnexpectedAnswer("A cursor of the list came twice.", code="cursor_repeats")
+            raise _broken("A cursor of the list came twice.", "cursor_repeats", page)
         if empty > MAX_EMPTY_PAGES:
-            raise UnexpectedAnswer("The list goes on without rows.", code="cursor_leads_nowhere")
+            raise _broken("The list goes on without rows.", "cursor_leads_nowhere", page)
         cursors.add(page.next_cursor)
         cursor = page.next_cursor
 
@@ -63,6 +61,16 @@ def items(
             if key(item) not in seen:
                 seen.add(key(item))
                 yield item
+
+
+def _broken(detail: str, code: str, page: Page[T]) -> UnexpectedAnswer:
+    return UnexpectedAnswer(
+        detail,
+        code=code,
+        request_id=page.request_id,
+        call_id=page.call_id,
+        advice="Nothing of this list is used. Try again later; if it stays, report the call id.",
+    )
 
 
 def next_cursor(body: Any, *, base_url: str) -> str | None:

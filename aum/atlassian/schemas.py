@@ -32,11 +32,16 @@ KNOWN_VALUES: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of a list. `next_cursor` is None on the last page; `total` is None where the API does not say."""
+    """One page of a list. `next_cursor` is None on the last page; `total` is None where the API does not say.
+
+    `call_id` and `request_id` are those of the call that brought it.
+    """
 
     items: tuple[T, ...]
     next_cursor: str | None
     total: int | None = None
+    call_id: str = field(default="", compare=False)
+    request_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -46,7 +46,7 @@ from aum.atlassian.errors import (
 )
 from aum.atlassian.headers import backoff_seconds, limit_reason, quota_of, request_id_of, told_wait_seconds
 from aum.atlassian.limiter import ALL, Grant, LimiterLike
-from aum.atlassian.schemas import as_object
+from aum.atlassian.schemas import Page, as_object
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -472,9 +472,11 @@ class ReadTransport:
     def _pause(self, trip: _Trip, bucket: str, wait: float | None, reason: str) -> None:
         """Hold the host, or only the family where it is known that only that one is meant.
 
-        A 429 without a time, or with one that is over already, is answered by back-off.
+        A 429 without a time is answered by back-off. A reset that is over already was rounded down: a moment will do.
         """
-        if not wait:
+        if wait == 0:
+            wait = random.uniform(0.1, 0.5)
+        elif wait is None:
             self._struck.add(bucket)
             wait = backoff_seconds(self._limiter.penalise(bucket))
         is_narrow = trip.call.is_narrow or reason.startswith(("jira-burst", "jira-per-issue"))
@@ -558,10 +560,13 @@ class ReadTransport:
 
     def _parsed(self, reply: Reply, parse: Callable[[Any], T]) -> T:
         try:
-            return parse(reply.json())
+            result = parse(reply.json())
         except UnexpectedAnswer as error:
             error.status, error.request_id, error.call_id = reply.status, reply.request_id, reply.call_id
             raise
+        if isinstance(result, Page):
+            return cast(T, replace(result, call_id=reply.call_id, request_id=reply.request_id))
+        return result
 
     def _report(self, record: CallRecord) -> None:
         if self._observer is not None:

@@ -146,13 +146,14 @@ def test_the_caller_hears_of_a_pause_only_when_it_grows(redis_client: redis.Redi
 def test_what_is_left_of_a_quota_is_spread_over_its_window(redis_client: redis.Redis) -> None:
     one = limiter(redis_client)
     grant = one.acquire(BUCKET, 5)
-    one.observe(BUCKET, limit=100, remaining=10, reset_seconds=1.0, serial=grant.serial)
+    # Five of a hundred are kept back until the window has been measured: twenty over a second.
+    one.observe(BUCKET, limit=100, remaining=25, reset_seconds=1.0, serial=grant.serial)
     began = time.monotonic()
 
-    for _ in range(5):
+    for _ in range(10):
         one.acquire(BUCKET, 5)
 
-    assert 0.4 <= time.monotonic() - began <= 0.7
+    assert 0.44 <= time.monotonic() - began <= 0.8
 
 
 def test_requests_on_their_way_are_taken_off_what_is_left(redis_client: redis.Redis) -> None:
@@ -167,6 +168,17 @@ def test_requests_on_their_way_are_taken_off_what_is_left(redis_client: redis.Re
     one.acquire(BUCKET, 5)
 
     assert time.monotonic() - began >= 0.4
+
+
+def test_a_nearly_spent_quota_does_not_hold_waiters_beyond_its_window(redis_client: redis.Redis) -> None:
+    one = limiter(redis_client)
+    one.observe(BUCKET, limit=100, remaining=1, reset_seconds=0.5, serial=0)
+    began = time.monotonic()
+
+    for _ in range(6):
+        one.acquire(BUCKET, 5)
+
+    assert 0.45 <= time.monotonic() - began <= 0.8
 
 
 def test_a_spent_quota_holds_its_bucket_until_the_reset(redis_client: redis.Redis) -> None:
@@ -196,8 +208,11 @@ def test_the_learnt_pace_outlives_the_window(redis_client: redis.Redis) -> None:
 def test_nameless_refusals_are_counted_and_slow_the_bucket(redis_client: redis.Redis) -> None:
     one = limiter(redis_client, per_second=20)
 
-    assert [one.penalise(BUCKET), one.penalise(BUCKET)] == [1, 2]
+    assert [one.penalise(BUCKET) for _ in range(16)] == [1] * 16
+    time.sleep(0.51)
+    assert one.penalise(BUCKET) == 2
     one.succeeded(BUCKET)
+    time.sleep(0.51)
     assert one.penalise(BUCKET) == 1
     one.acquire(BUCKET, 5)
     began = time.monotonic()
