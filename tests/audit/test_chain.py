@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from pytest_django import Settings
 
-from apps.audit.chain import signing_keys
+from apps.audit.chain import ROWS_SQL, row_digest, signing_keys
 from apps.audit.cli import verify_command
 from apps.audit.models import AuditCheckpoint, AuditEvent, AuditIdentity, AuditSegment
 from apps.audit.services import PurgeRefused, VerifyReport, anchor_heads, purge_segments, record_many, seal, verify
@@ -247,6 +248,22 @@ def test_a_changed_segment_is_named(organization: Organization, ids: list[int], 
     assert {finding.segment for finding in report.first_broken} <= {2, 3}
 
 
+def test_a_row_edited_together_with_its_digest_is_named_by_its_segment(
+    organization: Organization, ids: list[int]
+) -> None:
+    segment = AuditSegment.objects.get(number=2)
+    with attacker() as run:
+        run("UPDATE audit_auditevent SET reason = 'x' WHERE id = %s", ids[5])
+        with connection.cursor() as cursor:
+            cursor.execute(f"{ROWS_SQL} WHERE e.id = %s", [ids[5]])
+            digest = row_digest(cursor.fetchone()[1:])
+        digests = bytes(segment.digests)
+        forged = digests[:48] + digest + digests[80:]
+        run("UPDATE audit_auditsegment SET digests = %s WHERE number = 2", forged)
+
+    assert named(verify(organization)) == [("segment_broken", None, 2)]
+
+
 def test_a_chain_written_anew_without_the_key_is_named(
     organization: Organization, ids: list[int], settings: Settings
 ) -> None:
@@ -301,6 +318,7 @@ def test_a_dropped_end_is_named_when_there_is_an_anchor(
     report = verify(organization)
 
     assert named(report) == [("segment_broken", None, 3)]
+    assert "it was removed" in report.first_broken[0].sentence
     assert report.anchored_through == 2
 
 
@@ -414,6 +432,17 @@ def test_a_forged_purge_is_named(organization: Organization, ids: list[int], cha
         run(change)
 
     assert kind in {finding.kind for finding in verify(organization).first_broken}
+
+
+def test_a_purged_segment_that_goes_is_missed_by_its_checkpoint(organization: Organization, ids: list[int]) -> None:
+    purge_segments(organization, AuditEvent.objects.get(pk=ids[6]).at, actor=ANNA)
+    with attacker() as run:
+        run("DELETE FROM audit_auditsegment WHERE number = 1")
+
+    sentences = [finding.sentence for finding in verify(organization).first_broken]
+
+    assert sentences[0] == "Segment 1 is missing."
+    assert sentences[-1] == "The purge checkpoint names another segment 1 than the chain holds."
 
 
 def test_a_row_put_back_into_a_purged_segment_is_named(organization: Organization, ids: list[int]) -> None:
