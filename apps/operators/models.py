@@ -119,6 +119,29 @@ class FirstOwnerLink(models.Model):
         return f"first owner link of {self.created_at:%Y-%m-%d}"
 
 
+class IdempotencyKey(OrganizationOwned):
+    """The answer to a write that named an `Idempotency-Key`: a repeat gets it again, and changes nothing.
+
+    Stored in the transaction of the write itself, so that there is never an effect without its answer, nor the other
+    way round. `request_hash` is keyed, since the body may hold secrets.
+    """
+
+    operator = models.ForeignKey(Operator, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    request_hash = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(default=0)
+    body = models.JSONField(null=True, blank=True)
+    location = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "operator", "key"], name="idempotency_key_once")]
+        indexes = [models.Index(fields=["created_at"], name="idempotency_key_age")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
 def roles_of(operator: Operator, organization: Organization) -> frozenset[str]:
     """The roles that `operator` holds in `organization`; empty for an operator that was disabled."""
     if not operator.is_active:
