@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,6 +44,10 @@ PICKERS = {
 }
 LIVE_NEEDS_PREVIEW = (
     "Live mode needs a preview made after the last edit: save the rule in Safe mode, preview it, check the list, then "
+    "switch to Live."
+)
+LIVE_CHANGES_NOTHING_ELSE = (
+    "The preview shows the rule as it was saved, and these fields differ. Save the changes in Safe mode, preview, then "
     "switch to Live."
 )
 NAMES_SHOWN = 2
@@ -323,8 +328,6 @@ def _summary(organization: Organization, values: RuleInput, rule: CleanupRule | 
 
 
 def _named(values: RuleInput, rule: CleanupRule | None) -> RuleInput:
-    import dataclasses
-
     return dataclasses.replace(values, name=rule.name if rule else f"estimate {timezone.now():%H%M%S%f}")
 
 
@@ -345,6 +348,23 @@ def _live_refusal(rule: CleanupRule | None) -> str:
     if rule is not None and (rule.mode == CleanupRule.Mode.LIVE or selectors.has_fresh_preview(rule)):
         return ""
     return LIVE_NEEDS_PREVIEW
+
+
+def _live_objection(values: RuleInput, rule: CleanupRule | None) -> str:
+    """Why these values cannot be saved as Live: the preview has to show exactly them."""
+    if values.mode != CleanupRule.Mode.LIVE or (rule is not None and rule.mode == CleanupRule.Mode.LIVE):
+        return ""
+    refusal = _live_refusal(rule)
+    if refusal or rule is None:
+        return refusal
+    stored = RuleInput.of(rule)
+    try:
+        cleaned = clean(values, rule.organization, rule=rule)
+    except InvalidInput:
+        return ""  # the service names each wrong field
+    if dataclasses.replace(cleaned, mode=stored.mode) != clean(stored, rule.organization, rule=rule):
+        return LIVE_CHANGES_NOTHING_ELSE
+    return ""
 
 
 def _editor(
@@ -387,10 +407,8 @@ def _save(
     request: OrganizationRequest, form: RuleForm, rule: CleanupRule | None, save: Callable[[], CleanupRule]
 ) -> HttpResponse:
     """Save, then go where the button said; a refusal shows the editor again with its reasons."""
-    if rule is not None and form.values.mode == CleanupRule.Mode.LIVE and _live_refusal(rule):
-        return _editor(request, _refused(form, {"mode": [LIVE_NEEDS_PREVIEW]}), rule, status=422)
-    if rule is None and form.values.mode == CleanupRule.Mode.LIVE:
-        return _editor(request, _refused(form, {"mode": [LIVE_NEEDS_PREVIEW]}), rule, status=422)
+    if objection := _live_objection(form.values, rule):
+        return _editor(request, _refused(form, {"mode": [objection]}), rule, status=422)
     try:
         saved = save()
     except DomainError as error:
@@ -479,7 +497,6 @@ def group_options(request: OrganizationRequest) -> HttpResponse:
     if name not in PICKERS:
         raise Http404
     typed: dict[str, Any] = {name: tuple(request.GET.getlist(name))}
-    picker = _picker(
-        organization_of(request), RuleForm(RuleInput(**typed)), name, request.GET.get(f"{name}_search", "")
-    )
+    search = request.GET.get(f"{name}_search", "")
+    picker = _picker(organization_of(request), RuleForm(RuleInput(**typed)), name, search)
     return render(request, "rules/_group_results.html", {"picker": picker})

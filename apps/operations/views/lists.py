@@ -1,0 +1,83 @@
+"""Lists of operations: those of one person, and those that wait for an approval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from apps.operations import selectors
+from apps.operations.models import Approval, Operation, OperationItem
+from apps.operations.views.common import ROWS
+from apps.operations.views.words import button_words, item_line
+from apps.operators.access import OrganizationRequest, organization_of, require
+from apps.operators.permissions import Permission
+from apps.users.models import Account
+
+
+@require(Permission.VIEW)
+@require_GET
+def of_person(request: OrganizationRequest, pk: int) -> HttpResponse:
+    """Previews and runs that hold one person, newest first."""
+    account: Account | None = Account.objects.of(organization_of(request)).filter(pk=pk).first()
+    if account is None:
+        raise Http404
+    items = OperationItem.objects.filter(account=account).select_related("operation", "account").order_by("-pk")[:50]
+    now = timezone.now()
+    context = {"account": account, "rows": [item_line(item, now) for item in items]}
+    return render(request, "operations/_of_person.html" if request.htmx else "operations/of_person.html", context)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A held plan in the list of approvals."""
+
+    operation: Operation
+    button: str
+    share: float
+    refusal: str
+
+
+@require(Permission.VIEW)
+@require_GET
+def approvals(request: OrganizationRequest) -> HttpResponse:
+    """Plans that wait for a decision, and decisions made."""
+    organization, operator = organization_of(request), request.access.operator
+    is_decided = request.GET.get("view") == "decided"
+    waiting = list(selectors.waiting_approvals(organization))
+    decided = selectors.decided_approvals(organization)
+    rows, after = [], None
+    if is_decided:
+        text = request.GET.get("before", "")
+        if text.isascii() and text.isdecimal() and len(text) < 19:
+            decided = decided.filter(pk__lt=int(text))
+        found = list(decided[: ROWS + 1])
+        rows, after = found[:ROWS], found[ROWS - 1].pk if len(found) > ROWS else None
+    return render(
+        request,
+        "operations/approvals.html",
+        {
+            "waiting": [_waiting(operation, operator) for operation in waiting],
+            "is_decided": is_decided,
+            "decided": rows,
+            "after": after,
+            "decided_count": Approval.objects.of(organization).count(),
+        },
+    )
+
+
+def _waiting(operation: Operation, operator: Any) -> Waiting:
+    licensed = operation.licensed_count
+    is_author = (
+        operator is not None and operator.pk == operation.actor_id and not operation.organization.is_one_operator
+    )
+    return Waiting(
+        operation=operation,
+        button=button_words(operation, operation.people_count),
+        share=100 * operation.people_count / licensed if licensed else 100.0,
+        refusal="You started this plan, so another person has to decide." if is_author else "",
+    )

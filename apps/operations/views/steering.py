@@ -1,0 +1,351 @@
+"""Starting, applying, deciding, steering and undoing: what the buttons of operations do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRedirect
+
+from apps.operations import selectors, services
+from apps.operations.actions import REGISTRY
+from apps.operations.forms import Confirmation, typed_count, wanted
+from apps.operations.models import Operation, OperationItem
+from apps.operations.selection import ActionSpec
+from apps.operations.views.common import find_operation, why_not_apply
+from apps.operations.views.words import button_words, users_words, will_words
+from apps.operators.access import OrganizationRequest, organization_of, require
+from apps.operators.permissions import Permission
+from aum.common.errors import DomainError
+
+
+@require(Permission.ACT)
+@require_POST
+def act(request: OrganizationRequest) -> HttpResponse:
+    """Plan an action on chosen people in Safe mode and go to that preview, from which it can be applied."""
+    organization, access = organization_of(request), request.access
+    try:
+        asked = wanted(request.POST, organization)
+        operation = services.plan_operation(
+            organization=organization,
+            kind=Operation.Kind.MANUAL_OPERATION,
+            mode=Operation.Mode.SAFE,
+            initiator=Operation.Initiator.MANUAL,
+            actor=access.actor,
+            operator=access.operator,
+            name=asked.name,
+            actions=[ActionSpec(asked.action)],
+            selection=asked.selection,
+        )
+    except DomainError as error:
+        messages.error(request, _sentence(error))
+        return redirect(_own_page(request) or reverse("users:list", args=[organization.slug]))
+    return redirect("operations:run", organization.slug, operation.number)
+
+
+def _sentence(error: DomainError) -> str:
+    """The refusal in one text: its fields' sentences, else its own."""
+    texts = [text for found in error.fields.values() for text in found]
+    return " ".join(texts) or error.detail
+
+
+def _own_page(request: OrganizationRequest) -> str:
+    """The page that a form names to go back to, where that is one of this organisation's; else empty."""
+    target = request.POST.get("next", "")
+    base = reverse("operations:approvals", args=[organization_of(request).slug]).removesuffix("approvals/")
+    is_own = target.startswith(base) and "\\" not in target and "//" not in target.partition("?")[0]
+    return target if is_own else ""
+
+
+def _to(request: OrganizationRequest, operation: Operation) -> HttpResponse:
+    """To the operation's page, from a form or a dialog."""
+    target = reverse("operations:run", args=[organization_of(request).slug, operation.number])
+    return HttpResponseClientRedirect(target) if request.htmx else redirect(target)
+
+
+def _steered(request: OrganizationRequest, operation: Operation, do: Callable[[], Any], said: str) -> HttpResponse:
+    try:
+        do()
+        messages.success(request, said)
+    except DomainError as error:
+        messages.error(request, _sentence(error))
+    return _to(request, operation)
+
+
+@require(Permission.ACT)
+@require_POST
+def pause(request: OrganizationRequest, number: int) -> HttpResponse:
+    """Pause a run; calls under way are finished."""
+    operation = find_operation(request, number)
+    return _steered(
+        request,
+        operation,
+        lambda: services.pause_operation(operation=operation, actor=request.access.actor),
+        "Paused. Nothing further is written until you resume.",
+    )
+
+
+@require(Permission.ACT)
+@require_POST
+def resume(request: OrganizationRequest, number: int) -> HttpResponse:
+    """Let a paused run go on."""
+    operation = find_operation(request, number)
+    return _steered(
+        request,
+        operation,
+        lambda: services.resume_operation(operation=operation, actor=request.access.actor),
+        "The run goes on.",
+    )
+
+
+def _asked(
+    request: OrganizationRequest,
+    operation: Operation,
+    question: Confirmation,
+    do: Callable[[QueryDict], Operation],
+) -> HttpResponse:
+    """Ask on GET; on POST check the answer, do it and go to the operation that came of it."""
+    question = dataclasses.replace(question, back=operation.get_absolute_url())
+    errors: dict[str, list[str]] = {}
+    status = 200
+    if request.method == "POST":
+        errors = question.refused(request.POST)
+        status = 422
+        if not errors:
+            try:
+                return _to(request, do(request.POST))
+            except DomainError as error:
+                errors, status = error.fields or {"": [error.detail]}, error.status
+    shown = dataclasses.replace(question, errors=errors, reason=request.POST.get("reason", ""))
+    if request.htmx and status not in (200, 409, 422):
+        status = 422  # the only refusals that htmx shows in place
+    template = "operations/_confirm.html" if request.htmx else "operations/confirm.html"
+    return render(request, template, {"question": shown, "operation": operation}, status=status)
+
+
+def _effects(operation: Operation, count: int) -> list[str]:
+    """What happens to the people, and the way back, per action."""
+    points = []
+    for name in operation.action.split("+"):
+        if action := REGISTRY.get(name):
+            points += [f"{button_words(operation, count)}: {action.effect}", action.way_back]
+    return points
+
+
+def _typed(count: int) -> int | None:
+    """The count to be typed: one person is a plain confirmation."""
+    return count if count > 1 else None
+
+
+@require(Permission.ACT)
+@require_http_methods(["GET", "POST"])
+def apply(request: OrganizationRequest, number: int) -> HttpResponse:
+    """Apply a preview: exactly its people, after the count was typed."""
+    operation = find_operation(request, number)
+    refusal = why_not_apply(request.access, operation)
+    if refusal:
+        return render(request, "operators/refused.html", {"permission": Permission.RUN_RULES}, status=403)
+    count, skipped = operation.people_count, sum(operation.left_out.values())
+    points = _effects(operation, count)
+    if skipped:
+        points.append(f"The {users_words(skipped)} left out {'is' if skipped == 1 else 'are'} not touched.")
+    points.append("Only the users of this preview are touched. Anyone who is active again by then is skipped.")
+    is_deletion = "delete" in operation.action.split("+")
+    question = Confirmation(
+        title=f"{button_words(operation, count)} now",
+        url=reverse("operations:apply", args=[organization_of(request).slug, number]),
+        button=button_words(operation, count),
+        points=points,
+        count=_typed(count),
+        count_hint=f"The number of users who {will_words(operation)}.",
+        tick="I know that Atlassian deletes these accounts for good after 14 days." if is_deletion else "",
+        plan_hash=operation.plan_hash,
+    )
+
+    def do(data: QueryDict) -> Operation:
+        return services.apply_preview(
+            operation=operation,
+            plan_hash=data.get("plan_hash", ""),
+            actor=request.access.actor,
+            operator=request.access.operator,
+        )
+
+    return _asked(request, operation, question, do)
+
+
+@require(Permission.APPROVE)
+@require_http_methods(["GET", "POST"])
+def approve(request: OrganizationRequest, number: int) -> HttpResponse:
+    """Approve a held plan. In one-operator mode the count is typed and the password given again."""
+    operation = find_operation(request, number)
+    plan_hash, count = services.approval_hash(operation)
+    alone = operation.organization.is_one_operator
+    question = Confirmation(
+        title=f"Approve: {button_words(operation, count)}",
+        url=reverse("operations:approve", args=[organization_of(request).slug, number]),
+        button=f"Approve {users_words(count)}",
+        points=[
+            *_effects(operation, count),
+            "The approval is for exactly this plan. If the plan changes, it has to be approved anew.",
+            "The run starts at once.",
+        ],
+        count=count if alone else None,
+        count_hint="The number of users in this plan.",
+        asks_password=alone,
+        asks_reason=True,
+        plan_hash=plan_hash,
+    )
+
+    def do(data: QueryDict) -> Operation:
+        operator = request.access.operator
+        assert operator is not None
+        approved: Operation = services.approve_operation(
+            operation=operation,
+            plan_hash=data.get("plan_hash", ""),
+            operator=operator,
+            actor=request.access.actor,
+            confirm_count=typed_count(data),
+            password=data.get("password") or None,
+            reason=data.get("reason", "").strip(),
+        )
+        messages.success(request, f"Approved. {button_words(operation, count)}: the run starts.")
+        return approved
+
+    return _asked(request, operation, question, do)
+
+
+@require(Permission.VIEW)
+@require_http_methods(["GET", "POST"])
+def reject(request: OrganizationRequest, number: int) -> HttpResponse:
+    """Reject a held plan with a reason; its author may withdraw it. The service judges who may."""
+    operation = find_operation(request, number)
+    is_own = request.access.operator is not None and request.access.operator.pk == operation.actor_id
+    question = Confirmation(
+        title=f"{'Withdraw' if is_own else 'Reject'} the plan “{operation.name}”",
+        url=reverse("operations:reject", args=[organization_of(request).slug, number]),
+        button="Withdraw the plan" if is_own else "Reject the plan",
+        points=["Nothing is written. The plan stays readable, and a new one can be made at any time."],
+        asks_reason=True,
+        is_reason_required=True,
+    )
+
+    def do(data: QueryDict) -> Operation:
+        operator = request.access.operator
+        assert operator is not None
+        rejected: Operation = services.reject_operation(
+            operation=operation, operator=operator, actor=request.access.actor, reason=data.get("reason", "")
+        )
+        messages.success(request, "The plan was ended. Nothing was written.")
+        return rejected
+
+    return _asked(request, operation, question, do)
+
+
+@require(Permission.ACT)
+@require_http_methods(["GET", "POST"])
+def stop(request: OrganizationRequest, number: int) -> HttpResponse:
+    """Stop a run for good: what is done stays done."""
+    operation = find_operation(request, number)
+    summary = selectors.run_summary(operation)
+    question = Confirmation(
+        title=f"Stop run #{operation.number}",
+        url=reverse("operations:stop", args=[organization_of(request).slug, number]),
+        button="Stop run",
+        points=[
+            f"What is done stays done: {summary.done:,} of {summary.total:,}. It can be undone afterwards.",
+            f"{summary.todo:,} to go will not be touched.",
+            "A stopped run cannot be resumed. To stop for a while, pause it.",
+        ],
+    )
+
+    def do(data: QueryDict) -> Operation:
+        return services.cancel_operation(operation=operation, actor=request.access.actor)
+
+    return _asked(request, operation, question, do)
+
+
+@require(Permission.ACT)
+@require_http_methods(["GET", "POST"])
+def undo(request: OrganizationRequest, number: int) -> HttpResponse:
+    """Undo a run, or one of its people with `?account=`: the inverse plan, applied after the count was typed."""
+    operation = find_operation(request, number)
+    account = request.GET.get("account") or request.POST.get("account") or ""
+    done = OperationItem.objects.filter(operation=operation, outcome=OperationItem.Outcome.DONE)
+    if account:
+        done = done.filter(subject=account)
+    count = done.values("subject").distinct().count()
+    base = reverse("operations:undo", args=[organization_of(request).slug, number])
+    question = Confirmation(
+        title=f"Undo run #{operation.number} for {users_words(count)}",
+        url=f"{base}?{_encoded(account=account)}" if account else base,
+        button=f"Undo for {users_words(count)}",
+        points=[
+            "Each user gets back exactly what the run took: status, groups and product access as recorded before it.",
+            "Users who were changed since are skipped and shown, not overwritten.",
+            *(["The rule is paused, so that it does not take everything again."] if operation.rule_id else []),
+        ],
+        count=_typed(count),
+        count_hint="The number of users whom this undoes.",
+    )
+
+    def do(data: QueryDict) -> Operation:
+        return services.undo_operation(
+            operation=operation,
+            actor=request.access.actor,
+            operator=request.access.operator,
+            account_ids=[account] if account else None,
+        )
+
+    return _asked(request, operation, question, do)
+
+
+def _encoded(**values: str) -> str:
+    query = QueryDict(mutable=True)
+    query.update(values)
+    return query.urlencode()
+
+
+def _derived(request: OrganizationRequest, operation: Operation, make: Callable[[], Operation]) -> HttpResponse:
+    """To the operation that `make` makes from this one, or back with the reason why there is none."""
+    try:
+        return _to(request, make())
+    except DomainError as error:
+        messages.error(request, _sentence(error))
+        return _to(request, operation)
+
+
+@require(Permission.ACT)
+@require_POST
+def undo_preview(request: OrganizationRequest, number: int) -> HttpResponse:
+    """Plan the undo in Safe mode first."""
+    operation = find_operation(request, number)
+    return _derived(
+        request,
+        operation,
+        lambda: services.undo_operation(
+            operation=operation,
+            actor=request.access.actor,
+            operator=request.access.operator,
+            mode=Operation.Mode.SAFE,
+        ),
+    )
+
+
+@require(Permission.ACT)
+@require_POST
+def retry(request: OrganizationRequest, number: int) -> HttpResponse:
+    """A new run with what failed."""
+    operation = find_operation(request, number)
+    return _derived(
+        request,
+        operation,
+        lambda: services.retry_failed(
+            operation=operation, actor=request.access.actor, operator=request.access.operator
+        ),
+    )

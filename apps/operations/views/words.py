@@ -1,0 +1,179 @@
+"""How plans, runs and their people read on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from apps.operations import reasons
+from apps.operations.actions import REGISTRY
+from apps.operations.models import LeftOut, Operation, OperationItem
+from apps.users.products import label_of
+
+Status = Operation.Status
+# status → kind of badge (aum.common.templatetags.aum.BADGES) and icon where it differs.
+BADGES: dict[str, tuple[str, str]] = {
+    Status.PLANNING: ("progress", "hourglass"),
+    Status.HELD: ("waiting", "approve"),
+    Status.QUEUED: ("progress", "hourglass"),
+    Status.RUNNING: ("progress", "hourglass"),
+    Status.WAITING: ("waiting", "clock"),
+    Status.PAUSED: ("paused", "pause"),
+    Status.PREVIEWED: ("safe", "eye"),
+    Status.SUCCEEDED: ("success", "check"),
+    Status.PARTIAL_FAILURE: ("partial", "warning"),
+    Status.FAILED: ("failed", "x"),
+    Status.NO_EFFECT: ("warning", "warning"),
+    Status.CANCELLED: ("skipped", "stop"),
+    Status.REJECTED: ("failed", "x"),
+    Status.EXPIRED: ("skipped", "clock"),
+    Status.SUPERSEDED: ("skipped", "minus"),
+}
+# action → (before, after, kind of badge, icon) of a change that needs no further words.
+CHANGES: dict[str, tuple[str, str, str, str]] = {
+    "suspend": ("Active", "Suspended", "warn", "pause"),
+    "restore": ("Suspended", "Active", "ok", "check"),
+    "deactivate": ("Active", "Deactivated", "danger", "ban"),
+    "activate": ("Deactivated", "Active", "ok", "check"),
+    "delete": ("Account", "Deleted after 14 days", "danger", "trash"),
+    "cancel_delete": ("Awaiting deletion", "Active", "ok", "check"),
+    "remove_from_directory": ("Member", "Removed", "danger", "x"),
+}
+# action → what will happen to people, and a button's words around their number.
+PLANS: dict[str, tuple[str, str, str]] = {
+    "suspend": ("will be suspended", "Suspend", ""),
+    "restore": ("will be restored", "Restore", ""),
+    "deactivate": ("will be deactivated", "Deactivate", ""),
+    "activate": ("will be activated", "Activate", ""),
+    "delete": ("will be deleted", "Delete", ""),
+    "cancel_delete": ("will be kept", "Keep", ""),
+    "remove_from_directory": ("will be removed", "Remove", "from the directory"),
+    "add_to_group": ("will be added to groups", "Add", "to groups"),
+    "remove_from_group": ("will leave groups", "Remove", "from groups"),
+    "remove_product_access": ("will lose product access", "Remove product access of", ""),
+    "grant_product_access": ("will get product access back", "Give product access back to", ""),
+}
+
+
+def users_words(count: int) -> str:
+    return f"{count:,} user{'' if count == 1 else 's'}"
+
+
+def action_of(operation: Operation) -> str:
+    """The action's name; empty when the operation has several."""
+    return operation.action if operation.action in PLANS else ""
+
+
+def button_words(operation: Operation, count: int) -> str:
+    """What a button does, with the number: "Suspend 63 users"."""
+    name = action_of(operation)
+    if not name:
+        return f"Change {users_words(count)}"
+    _, verb, rest = PLANS[name]
+    return f"{verb} {users_words(count)}{' ' + rest if rest else ''}"
+
+
+def will_words(operation: Operation) -> str:
+    name = action_of(operation)
+    return PLANS[name][0] if name else "will change"
+
+
+def done_word(operation: Operation) -> str:
+    name = action_of(operation)
+    return REGISTRY[name].done_word.lower() if name in REGISTRY else "changed"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to one person, old and new."""
+
+    before: str
+    after: str
+    kind: str
+    icon: str
+
+
+def change_of(item: OperationItem) -> Change:
+    """The change of an item in words."""
+    if item.action in CHANGES:
+        return Change(*CHANGES[item.action])
+    parameters = item.parameters or {}
+    if item.action in ("add_to_group", "remove_from_group"):
+        group = str(parameters.get("name", "group"))
+        return (
+            Change("", group, "ok", "plus") if item.action == "add_to_group" else Change(group, "left", "warn", "minus")
+        )
+    product = label_of(str(parameters.get("product", "product")))
+    site = str(parameters.get("site", ""))
+    held = f"{product} on {site}" if site else product
+    if item.action == "grant_product_access":
+        return Change("", held, "ok", "check")
+    return Change(held, "removed", "warn", "minus")
+
+
+@dataclass(frozen=True)
+class ItemLine:
+    """One row of a plan or run, ready to show."""
+
+    item: OperationItem
+    name: str
+    email: str
+    change: Change
+    place: str
+    why: str
+    last_login: datetime | None
+    is_never: bool
+    sign: str
+    details: str
+    tone: str
+    word: str
+    icon: str
+
+
+def item_line(
+    item: OperationItem, now: datetime, sign: str = "", directories: Mapping[str, str] | None = None
+) -> ItemLine:
+    """The row of an item. `directories`: id → name, where the organisation has several."""
+    account = item.account
+    tone, word, icon = _result(item)
+    return ItemLine(
+        item=item,
+        name=str(account) if account else item.subject,
+        email=(account.email or "e-mail hidden by Atlassian") if account else "",
+        change=change_of(item),
+        place=(directories or {}).get(str((item.parameters or {}).get("directory", "")), ""),
+        why=reasons.reason_sentence(item.reason, now),
+        last_login=account.last_active_at if account else None,
+        is_never=bool(account and account.last_active_at is None and not account.has_unknown_activity),
+        sign=sign,
+        details=reasons.outcome_sentence(item),
+        tone=tone,
+        word=word,
+        icon=icon,
+    )
+
+
+def _result(item: OperationItem) -> tuple[str, str, str]:
+    """(tone, word, icon) of an item's state."""
+    if item.status == OperationItem.Status.IN_DOUBT:
+        return "info", "Being confirmed", "hourglass"
+    if item.status != OperationItem.Status.FINISHED:
+        return "", str(item.get_status_display()), "clock"
+    if item.outcome in ("done", "already_so", "handed_off"):
+        return "ok", "Success", "check"
+    if item.outcome in ("failed", "failed_licence_limit", "unresolved", "not_attempted"):
+        return "danger", "Failed" if item.outcome != "not_attempted" else "Not attempted", "x"
+    return "warn", "Cancelled" if item.outcome == "cancelled" else "Skipped", "minus"
+
+
+def left_out_words(operation: Operation) -> str:
+    """`14 protected, 9 exempt`, the largest first."""
+    counts = sorted(operation.left_out.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{count:,} {reasons.left_out_label(code)}" for code, count in counts)
+
+
+def skipped_words(row: LeftOut) -> str:
+    label = reasons.left_out_label(row.reason)
+    detail = getattr(row, "detail", "")
+    return f"{label[:1].upper()}{label[1:]}{'. ' + detail if detail else ''}"
