@@ -326,8 +326,13 @@ class OrganizationLimiter:
         return f"{self._prefix}:bucket:{family}"
 
     def _tell(self, family: str, seconds: float) -> None:
-        if self._shared.on_pause is not None:
+        """Tell `on_pause`. Its failure must not cost the answer that is being heard: it is logged and goes no further."""
+        if self._shared.on_pause is None:
+            return
+        try:
             self._shared.on_pause(self._organization_key, family, datetime.now(UTC) + timedelta(seconds=seconds))
+        except Exception:
+            logger.exception("atlassian.pause_not_stored", extra={"reach": family, "seconds": round(seconds, 1)})
 
     def _run(self, script: Any, keys: list[str], args: list[Any]) -> Any:
         try:

@@ -569,8 +569,13 @@ class ReadTransport:
         return result
 
     def _report(self, record: CallRecord) -> None:
-        if self._observer is not None:
+        """Tell the observer. Its failure must not cost the answer to a write, so it is logged and goes no further."""
+        if self._observer is None:
+            return
+        try:
             self._observer(record)
+        except Exception:
+            logger.exception("atlassian.observer_failed", extra={"call_id": record.call_id})
 
     def _note_sunset(self, trip: _Trip, headers: Mapping[str, str]) -> None:
         """Log once when Atlassian announces the end of an endpoint."""

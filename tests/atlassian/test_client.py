@@ -475,3 +475,12 @@ def test_a_failed_call_is_recorded_with_its_code(serve: ServerFactory) -> None:
     assert [(record.status, record.error_code, record.family) for record in records] == [
         (404, "ADMIN-UAM-404-1", "users.suspend")
     ]
+
+
+def test_an_observer_that_fails_does_not_cost_the_answer(serve: ServerFactory) -> None:
+    def fail(record: CallRecord) -> None:
+        raise RuntimeError("no metrics today")
+
+    server = serve(lambda seen: Answer(204))
+
+    assert client_for(server.url, observer=fail).suspend("acc:1", "dir-1").status == 204

@@ -218,6 +218,17 @@ def test_a_503_with_a_time_is_obeyed_too(serve: ServerFactory, redis_client: red
     assert server.seen[1].at - server.seen[0].at >= 2.0
 
 
+def test_a_pause_that_cannot_be_stored_is_kept_all_the_same(serve: ServerFactory, redis_client: redis.Redis) -> None:
+    def fail(organization_key: str, reach: str, until: datetime) -> None:
+        raise RuntimeError("no database today")
+
+    server = serve(lambda seen: Answer(429, None, {"Retry-After": "1"}) if len(server.seen) == 1 else Answer(204))
+    client = client_for(server.url, Limiter(redis_client, rates=FAST, on_pause=fail))
+
+    assert client.suspend("acc:1", "dir-1").status == 204
+    assert server.seen[1].at - server.seen[0].at >= 1.0
+
+
 def test_without_redis_nothing_is_sent(serve: ServerFactory) -> None:
     server = serve(lambda seen: Answer(204))
     client = client_for(server.url, Limiter(redis_nowhere()))
