@@ -326,7 +326,7 @@ class OrganizationLimiter:
         return f"{self._prefix}:bucket:{family}"
 
     def _tell(self, family: str, seconds: float) -> None:
-        """Tell `on_pause`. Its failure must not cost the answer that is being heard: it is logged and goes no further."""
+        """Tell `on_pause`. Its failure must not cost the answer that is being heard: it is logged, no more."""
         if self._shared.on_pause is None:
             return
         try:
