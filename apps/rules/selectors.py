@@ -255,10 +255,15 @@ def _active_elsewhere(organization: Organization, values: RuleInput, now: dateti
         return 0
     selection, spec = values.selection(protected_group_ids(organization)), values.action_spec()
     cutoff_at = Context.of(organization, now=now).cutoff(values.inactive_days or 0)
-    people: set[int] = set()
-    for product in spec.products or (None,):
+    is_elsewhere = Q(last_active_at__gte=cutoff_at)
+    if len(spec.products) < 2:
+        product = spec.products[0] if spec.products else None
         matches = candidates(organization, selection, spec.name, now, product=product)
-        people |= set(matches.filter(out=IN, last_active_at__gte=cutoff_at).values_list("pk", flat=True))
+        return matches.filter(is_elsewhere, out=IN).count()
+    people: set[int] = set()
+    for product in spec.products:
+        matches = candidates(organization, selection, spec.name, now, product=product)
+        people |= set(matches.filter(is_elsewhere, out=IN).values_list("pk", flat=True))
     return len(people)
 
 

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
 import time_machine
-from django.db import connection
+from django.conf import settings
 from django_celery_beat.models import PeriodicTask
 
 from apps.audit.models import AuditEvent
@@ -18,11 +17,10 @@ from apps.organizations.models import Alert, Credential, Installation, Organizat
 from apps.organizations.services import turn_kill_switch_on
 from apps.rules import tasks
 from apps.rules.models import CleanupRule, DueSlot
-from apps.rules.periodic import PERIODIC
-from apps.rules.services import RuleInput, create_rule, fire, fire_due, pause_rule, resume_rule, sweep, update_rule
+from apps.rules.services import RuleInput, fire, fire_due, pause_rule, resume_rule, sweep, update_rule
 from apps.rules.services.firing import CATCH_UP_WINDOW
 from apps.users.models import Group
-from tests.rules.conftest import ACTOR, WEDNESDAY, make_organization, rule_input
+from tests.rules.conftest import ACTOR, WEDNESDAY
 
 DUE = datetime(2026, 11, 26, 6, tzinfo=UTC)  # the first time of a daily rule made on WEDNESDAY
 
@@ -340,33 +338,5 @@ def test_the_number_of_queries_of_an_idle_sweep_does_not_grow(
             sweep()
 
 
-def test_the_sweep_is_a_periodic_task() -> None:
-    assert PERIODIC == [("rules.sweep", 60)]
-    assert {tasks.fire.name, tasks.sweep.name} == {"rules.fire", "rules.sweep"}
-
-
-@pytest.mark.django_db(transaction=True)
-def test_ten_at_once_fire_a_slot_once() -> None:
-    organization = make_organization("race")
-    with time_machine.travel(WEDNESDAY, tick=False):
-        rule = create_rule(organization=organization, values=rule_input(), actor=ACTOR, operator=None)
-    gate = threading.Barrier(10)
-    fired: list[DueSlot | None] = []
-
-    def fire_at_once(number: int) -> None:
-        try:
-            gate.wait()
-            fired.append(fire(rule_id=rule.pk) if number % 2 else fire_due(rule_id=rule.pk, due_at=DUE))
-        finally:
-            connection.close()
-
-    with time_machine.travel(DUE + timedelta(seconds=1), tick=False):
-        threads = [threading.Thread(target=fire_at_once, args=(number,)) for number in range(10)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    assert len(fired) == 10
-    assert len([slot for slot in fired if slot]) == 1
-    assert (Operation.objects.count(), DueSlot.objects.count()) == (1, 1)
+def test_beat_runs_the_sweep_every_minute() -> None:
+    assert settings.CELERY_BEAT_SCHEDULE["rules.sweep"] == {"task": tasks.sweep.name, "schedule": 60}
