@@ -19,9 +19,18 @@ from apps.organizations.models import Directory, Organization, OrganizationOwned
 from apps.users.expressions import SortInstant
 
 
-def _owner_without_index() -> Any:
+def _owner_without_index(**options: Any) -> Any:
     """The organisation of a big table: its other indexes start with it, so one of its own would only cost writes."""
-    return models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+", db_index=False)
+    return models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="+", db_index=False, **options)
+
+
+def _detail_of(to: type[models.Model], name: str, *, db_index: bool = False) -> Any:
+    """What a row of a detail table belongs to, without a constraint in the database.
+
+    Checking each row of these tables takes longer than a whole first load; they are written by the merge alone, from
+    keys that it has just read (docs/decisions/0006-sync.md).
+    """
+    return models.ForeignKey(to, on_delete=models.CASCADE, related_name=name, db_index=db_index, db_constraint=False)
 
 
 class Product(models.TextChoices):
@@ -177,9 +186,9 @@ class Account(OrganizationOwned):
 class DirectoryMembership(OrganizationOwned):
     """An account's state in one directory; the account's own status is derived from all of them."""
 
-    organization = _owner_without_index()
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="directory_memberships", db_index=False)
-    directory = models.ForeignKey(Directory, on_delete=models.CASCADE, related_name="memberships")
+    organization = _owner_without_index(db_constraint=False)
+    account = _detail_of(Account, "directory_memberships")
+    directory = _detail_of(Directory, "memberships", db_index=True)
     status = models.SmallIntegerField(choices=MembershipStatus.choices)
     management_source = models.SmallIntegerField(choices=ManagementSource.choices, default=ManagementSource.UNKNOWN)
     added_at = models.DateTimeField(null=True, blank=True)
@@ -223,9 +232,9 @@ class Group(OrganizationOwned):
 
 
 class GroupMembership(OrganizationOwned):
-    organization = _owner_without_index()
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="group_memberships", db_index=False)
-    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="memberships")
+    organization = _owner_without_index(db_constraint=False)
+    account = _detail_of(Account, "group_memberships")
+    group = _detail_of(Group, "memberships", db_index=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["account", "group"], name="group_membership_once")]
@@ -242,8 +251,8 @@ class ProductAccess(OrganizationOwned):
         NO = 1, "No"
         YES = 2, "Yes"
 
-    organization = _owner_without_index()
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="product_access", db_index=False)
+    organization = _owner_without_index(db_constraint=False)
+    account = _detail_of(Account, "product_access")
     product = models.CharField(max_length=60)
     resource = models.CharField("resource ARI", max_length=300)
     site = models.CharField("site address or name", max_length=300, blank=True)

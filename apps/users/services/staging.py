@@ -173,11 +173,46 @@ def _digest(content: tuple[Any, ...]) -> uuid.UUID:
 
 
 def copy_rows(rows: Iterable[Sequence[Any]]) -> None:
-    """COPY rows of COLUMNS into staging, in the caller's transaction."""
-    statement = f"COPY users_syncedperson ({', '.join(COLUMNS)}) FROM STDIN"
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row(row)
+    """COPY rows of COLUMNS into staging, in the caller's transaction.
+
+    The lines are written here: psycopg's own adaptation of arrays takes three quarters of a page's staging time.
+    """
+    lines = "".join(map(_line, rows)).encode()
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        copy.write(lines)
+
+
+_COPY = f"COPY users_syncedperson ({', '.join(COLUMNS)}) FROM STDIN"
+# What COPY's text format reads as something else.
+_COPY_ESCAPES = str.maketrans(
+    {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f", "\v": "\\v"}
+)
+_ARRAY_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
+
+
+def _line(row: Sequence[Any]) -> str:
+    return "\t".join(map(_field, row)) + "\n"
+
+
+def _field(value: Any) -> str:
+    if value is None:
+        return "\\N"
+    if isinstance(value, str):
+        return value.translate(_COPY_ESCAPES)
+    if isinstance(value, list):
+        return "{" + ",".join(map(_element, value)) + "}"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def _element(value: Any) -> str:
+    """One element of an array: quoted text, else as it is. The quotes' backslashes are escaped again for COPY."""
+    if isinstance(value, str):
+        return f'"{value.translate(_ARRAY_ESCAPES)}"'.translate(_COPY_ESCAPES)
+    if value is None:
+        return "NULL"
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def clear_staging(staged: int) -> None:

@@ -41,7 +41,7 @@ from apps.users.products import (
 )
 from apps.users.selectors.trust import MERGED
 from apps.users.services import trust
-from apps.users.services.merge import MergeInput, merge_staged
+from apps.users.services.merge import MergeCounts, MergeInput, merge_staged
 from apps.users.services.staging import OUTSIDE, clear_staging, copy_rows, is_customer, membership_status_of, staged_row
 from aum.atlassian.client import ANY_DIRECTORY, AtlassianReader
 from aum.atlassian.errors import (
@@ -591,6 +591,7 @@ class _Sync:
     # -- the end
 
     def _merge(self) -> None:
+        began = time.monotonic()
         expected = min(self.reader.count_users(), self.run.people_total or 0)
         with transaction.atomic():
             # The lock says that somebody works here, however long it takes: lease or not, nobody else takes the run.
@@ -605,7 +606,7 @@ class _Sync:
             counts = merge_staged(self._merge_input(), mark_vanished=not gaps)
             if not gaps:
                 self._mark_vanished_groups()
-            self._finish(run, gaps, staged, expected, counts.added, counts.changed, counts.vanished)
+            self._finish(run, gaps, staged, expected, counts, began)
             clear_staging(run.pk)
         mirror_changed(self.organization.pk)
         trust.tell(self.run)
@@ -653,7 +654,7 @@ class _Sync:
         missing.exclude(pk__in=self.found.groups_seen).update(vanished_at=timezone.now(), member_count=0)
 
     def _finish(
-        self, run: SyncRun, gaps: list[str], staged: int, expected: int, added: int, changed: int, vanished: int
+        self, run: SyncRun, gaps: list[str], staged: int, expected: int, counts: MergeCounts, began: float
     ) -> None:
         run.trust = {
             **trust.figures(run),
@@ -662,12 +663,14 @@ class _Sync:
             "customers_left_out": self.found.customers,
             "unknown_values": self.found.unknown_values,
             "groups_unread": self.found.groups_unread,
+            "details_written": counts.details,
+            "merge_seconds": round(time.monotonic() - began, 3),
         }
         run.distrust_reasons = gaps + trust.reasons(self.organization, run.trust)
         run.is_trusted = not run.distrust_reasons
         run.status = SyncRun.Status.PARTIAL if gaps else SyncRun.Status.SUCCEEDED
         run.people_seen, run.people_total = staged, max(staged, expected)
-        run.people_added, run.people_changed, run.people_vanished = added, changed, vanished
+        run.people_added, run.people_changed, run.people_vanished = counts.added, counts.changed, counts.vanished
         run.finished_at = timezone.now()
         run.phase, run.cursor = "finished", {}
         run.found = {"resources": self.found.resources}
