@@ -190,7 +190,7 @@ USE_THOUSAND_SEPARATOR = False
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = AUM_DATA_DIR / "static"
-# Served from the source folders by WhiteNoise, so no collected copy has to exist; names get a content hash where it does.
+# Served from the source folders by WhiteNoise, so no collected copy has to exist.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_MAX_AGE = 3600
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024

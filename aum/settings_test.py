@@ -11,7 +11,7 @@ os.environ.setdefault("AUM_INSTANCE_ID", "test-instance")
 os.environ.setdefault("DATABASE_URL", "postgres://aum:aum@127.0.0.1:1/aum")
 os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
 
-from aum.settings import *  # noqa: E402, F403 - a settings module is its names
+from aum.settings import *  # noqa: F403 - a settings module is its names
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

@@ -204,7 +204,8 @@ def count_plan(
             rows = rows.filter(predicates.holds_q((product,)))
         if len(units) > 1:
             planned = (planned or set()) | set(rows.filter(out=IN).values_list("pk", flat=True))
-        for row in rows.order_by().annotate(code=KeyTextTransform("code", "why")).values("out", "code").annotate(n=Count("pk")):
+        counted = rows.order_by().annotate(code=KeyTextTransform("code", "why")).values("out", "code")
+        for row in counted.annotate(n=Count("pk")):
             if row["out"] == IN:
                 by_reason[row["code"]] += row["n"]
                 total += row["n"]

@@ -49,8 +49,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     headers = {}
     if getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]
-    if isinstance(error, exceptions.Throttled) and error.wait:
-        headers["Retry-After"] = str(int(error.wait))
+    wait_seconds = getattr(error, "wait", None)
+    if wait_seconds:
+        headers["Retry-After"] = str(int(wait_seconds))
     if isinstance(error, exceptions.ValidationError):
         body = _body("invalid", "Correct the marked fields and try again.", _flatten(error.detail))
         return Response(body, status=status.HTTP_400_BAD_REQUEST)

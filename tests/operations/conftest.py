@@ -59,8 +59,7 @@ def plan(organization: Organization, author: Operator) -> Callable[..., Operatio
             operator=author,
             name="Idle people",
             actions=[ActionSpec(action, group_ids=groups, products=products)],
-            selection=selection
-            or IdleSelection(inactive_days=60, include_never_active=True, never_active_days=60),
+            selection=selection or IdleSelection(inactive_days=60, include_never_active=True, never_active_days=60),
             **fields,
         )
         services.run_planning(operation.pk)

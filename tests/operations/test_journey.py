@@ -21,7 +21,8 @@ Run = Callable[[Operation], Operation]
 
 
 def effective_writes(sandbox: Sandbox) -> list[dict[str, Any]]:
-    return [entry for entry in sandbox.control.get("ledger")["entries"] if entry["effect"] == "changed" and "/_control/" not in entry["path"]]
+    entries = sandbox.control.get("ledger")["entries"]
+    return [entry for entry in entries if entry["effect"] == "changed" and "/_control/" not in entry["path"]]
 
 
 def test_preview_writes_nothing_and_names_a_reason_for_each(sandbox: Sandbox, plan: Plan) -> None:
@@ -69,7 +70,6 @@ def test_person_given_back_is_not_planned_again(plan: Plan, execute: Run, author
     again = plan(mode="safe")
 
     assert again.people_count == 0
-    assert again.left_out.get("exempt", 0) == 0 or again.left_out["exempt"] > 0
 
 
 def test_undo_twice_changes_nothing(sandbox: Sandbox, plan: Plan, execute: Run, author: Operator) -> None:
@@ -143,13 +143,13 @@ def test_who_came_back_is_skipped_at_their_turn(sandbox: Sandbox, plan: Plan, ex
 
 
 def test_lost_answers_are_resolved_by_reading(sandbox: Sandbox, plan: Plan, execute: Run) -> None:
-    sandbox.control.post("faults", {"kind": "lost_answer", "method": "POST", "path": "/suspend", "probability": 0.3, "seed": 5})
+    sandbox.control.post(
+        "faults", {"kind": "lost_answer", "method": "POST", "path": "/suspend", "probability": 0.3, "seed": 5}
+    )
     operation = execute(plan())
 
     assert operation.status == Operation.Status.SUCCEEDED, Counter(operation.items.values_list("outcome", "detail"))
-    writes = Counter(
-        (entry["account"], entry["path"]) for entry in effective_writes(sandbox)
-    )
+    writes = Counter((entry["account"], entry["path"]) for entry in effective_writes(sandbox))
     assert max(writes.values()) == 1
 
 
@@ -165,9 +165,7 @@ def test_product_access_is_left_by_every_path_and_given_back(
     assert operation.people_count > 0, (operation.left_out, operation.status_detail)
 
     execute(operation)
-    assert operation.status in (Operation.Status.SUCCEEDED,), Counter(
-        operation.items.values_list("outcome", "detail")
-    )
+    assert operation.status in (Operation.Status.SUCCEEDED,), Counter(operation.items.values_list("outcome", "detail"))
     undo = services.undo_operation(operation=operation, actor=Actor.operator(author), operator=author)
     services.run_planning(undo.pk)
     execute(undo)

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from apps.operations.models import BrakeState, BrakeUsage, Operation, OperationItem
 from apps.operations.selection import Limits
+from apps.operations.selectors import DONE, FAILED
 from apps.operations.services import finishing
 from apps.operations.services.gate import Brakes, takes_access, used_in_last_day
 from apps.organizations.selectors import connection_state, is_copy, pause_until
@@ -124,8 +125,8 @@ def _fails_too_often(operation: Operation) -> bool:
     if operation.is_approved and any(reason["code"] == "failures" for reason in operation.held_reasons):
         return False
     counts = finishing.outcome_counts(operation)
-    failed = sum(counts.get(outcome, 0) for outcome in finishing.FAILED)
-    tried = failed + sum(counts.get(outcome, 0) for outcome in finishing.DONE)
+    failed = sum(counts.get(outcome, 0) for outcome in FAILED)
+    tried = failed + sum(counts.get(outcome, 0) for outcome in DONE)
     return tried >= FAILURES_FROM and failed * 100 > operation.organization.max_failure_percent * tried
 
 

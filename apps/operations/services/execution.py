@@ -22,8 +22,8 @@ from apps.operations.actions import REGISTRY, Action, RemoveProductAccess, Targe
 from apps.operations.models import Operation, OperationItem
 from apps.operations.services import claims, finishing
 from apps.operations.services.outcomes import Result, finish_items
-from apps.operations.services.reading import Reading
-from apps.operations.services.rechecks import decide
+from apps.operations.services.reading import Reading, target_of
+from apps.operations.services.rechecks import decide, other_paths
 from apps.organizations.services import client_for, unusable_credentials
 from apps.users.models import Account
 from aum.atlassian.client import AtlassianClient
@@ -240,17 +240,6 @@ def _threaded(
     return work
 
 
-def target_of(item: OperationItem) -> Target:
-    """The item's subject and target as calls need them."""
-    parameters = item.parameters
-    return Target(
-        account_id=item.subject,
-        directory_id=parameters.get("directory", ""),
-        group_id=parameters.get("group", ""),
-        paths=tuple(parameters.get("paths", ())),
-    )
-
-
 def _write_one(
     operation: Operation,
     client: AtlassianClient,
@@ -413,8 +402,6 @@ def _kept_path(item: OperationItem, action: Action) -> str:
     """Another path that still gives the product after all planned ones were left; empty when none does."""
     if action.name != "remove_product_access" or item.account is None:
         return ""
-    from apps.operations.services.rechecks import other_paths
-
     return other_paths(item)
 
 

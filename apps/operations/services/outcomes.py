@@ -15,7 +15,7 @@ from django.utils import timezone
 from apps.audit.services import EventRow, record_many
 from apps.operations.actions import REGISTRY
 from apps.operations.models import Operation, OperationItem
-from apps.operations.services import finishing
+from apps.operations.selectors import FAILED
 from apps.organizations.recorder import Actor
 from apps.users.models import Account
 from apps.users.services import snooze, touch_idle_floor
@@ -76,7 +76,7 @@ def _event(
     operation: Operation, item: OperationItem, result: Result, request_id: str, call_id: str, before: Any
 ) -> EventRow:
     outcome = "success"
-    if result.outcome in finishing.FAILED:
+    if result.outcome in FAILED:
         outcome = "failed"
     elif result.outcome not in (Outcome.DONE, Outcome.ALREADY_SO):
         outcome = "skipped"

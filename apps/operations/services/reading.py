@@ -8,7 +8,8 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from apps.operations.actions import Fresh
+from apps.operations.actions import Fresh, Target
+from apps.operations.models import OperationItem
 from apps.organizations.models import Directory, Organization
 from apps.users.models import Account, DirectoryMembership
 from apps.users.services import mirror_people
@@ -17,6 +18,17 @@ from aum.atlassian.errors import NotFound
 from aum.atlassian.schemas import Person
 
 BATCH = 10  # users/search takes ten account ids (API.md §2)
+
+
+def target_of(item: OperationItem) -> Target:
+    """The item's subject and target as calls need them."""
+    parameters = item.parameters
+    return Target(
+        account_id=item.subject,
+        directory_id=parameters.get("directory", ""),
+        group_id=parameters.get("group", ""),
+        paths=tuple(parameters.get("paths", ())),
+    )
 
 
 class Reading:

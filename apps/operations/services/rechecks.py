@@ -14,7 +14,7 @@ from apps.operations.actions import REGISTRY, Fresh
 from apps.operations.models import Operation, OperationItem
 from apps.operations.selection import AccountsSelection, FilterSelection, IdleSelection, Selection, selection_from_json
 from apps.operations.services.outcomes import Result
-from apps.operations.services.reading import Reading
+from apps.operations.services.reading import Reading, target_of
 from apps.users.models import Account, Group, ProductAccess
 
 Outcome = OperationItem.Outcome
@@ -30,8 +30,6 @@ _BY_OUT = {
 
 def decide(operation: Operation, items: Sequence[OperationItem], reading: Reading) -> dict[int, Result]:
     """Item key → outcome for the items that are not to be written. The mirror shows what was just read."""
-    from apps.operations.services.execution import target_of
-
     results: dict[int, Result] = {}
     left: list[OperationItem] = []
     for item in items:
@@ -81,7 +79,7 @@ def _selected_no_more(
             if out is None:
                 results[item.pk] = _why_not(selection, accounts.get(item.account_id or 0), item, now)
             elif out != planning.IN:
-                outcome, detail = _BY_OUT.get(out, (Outcome.SKIPPED_CONFLICT, planning.LEFT_OUT_LABELS.get(out, out)))
+                outcome, detail = _BY_OUT.get(out, (Outcome.SKIPPED_CONFLICT, str(planning.LEFT_OUT_LABELS.get(out, out))))
                 results[item.pk] = Result(outcome, detail)
     return results
 
@@ -103,8 +101,6 @@ def _undo_conflicts(
     items: Sequence[OperationItem], accounts: dict[int, Account], reading: Reading
 ) -> dict[int, Result]:
     """Who was changed by somebody else since: shown, not overwritten (P8)."""
-    from apps.operations.services.execution import target_of
-
     results: dict[int, Result] = {}
     for item in items:
         action, fresh = REGISTRY[item.action], reading.fresh(item.subject)

@@ -20,6 +20,8 @@ from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
 from django.utils.text import slugify
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from apps.organizations import crypto
 from apps.organizations.addresses import clean_api_url, clean_site_url
@@ -87,7 +89,11 @@ class ConnectionInput:
 
 @lru_cache(maxsize=1)
 def _limiter() -> Limiter:
-    return Limiter(redis.Redis.from_url(settings.REDIS_URL), on_pause=_store_pause)
+    # A Redis that is down must be told within moments: nothing is written without it (P13).
+    client = redis.Redis.from_url(
+        settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0)
+    )
+    return Limiter(client, on_pause=_store_pause)
 
 
 def _store_pause(organization_key: str, family: str, until: datetime) -> None:
