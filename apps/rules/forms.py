@@ -168,7 +168,7 @@ def start_values(query: QueryDict) -> RuleInput:
     return RuleInput(**typed)
 
 
-def groups_matching(organization: Organization, text: str, chosen: Sequence[int], *, limit: int = 12) -> list[Group]:
+def groups_matching(organization: Organization, text: str, chosen: Sequence[int], *, limit: int = 6) -> list[Group]:
     """The first `limit` present groups whose name contains `text`, by name; those of `chosen` are left out."""
     groups: QuerySet[Group] = Group.objects.of(organization).filter(vanished_at__isnull=True).exclude(pk__in=chosen)
     if words := text.strip()[:120].replace("\x00", ""):

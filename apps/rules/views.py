@@ -486,7 +486,8 @@ def estimate(request: OrganizationRequest) -> HttpResponse:
     rule = _rule(request, key) if key else None
     base = RuleInput.of(rule) if rule else None
     values = values_from(request.POST, base=base)
-    return render(request, "rules/_summary.html", {"summary": _summary(organization_of(request), values, rule)})
+    summary = _summary(organization_of(request), values, rule)
+    return render(request, "rules/_summary.html", {"summary": summary, "is_partial": True})
 
 
 @require(Permission.VIEW)

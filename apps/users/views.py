@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.db.models import Q
-from django.http import Http404, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -24,7 +24,7 @@ from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
 from apps.organizations.models import Organization
 from apps.users import services
-from apps.users.forms import LIMITS, ExemptionForm, FilterBar, canonical, filter_bar, limit_of
+from apps.users.forms import DEFAULT_LIMIT, LIMITS, ExemptionForm, FilterBar, canonical, filter_bar, limit_of
 from apps.users.models import Account, Exemption, SyncRun
 from apps.users.predicates import Context, live_q, search_q
 from apps.users.selectors import (
@@ -119,7 +119,24 @@ def user_list(request: OrganizationRequest) -> HttpResponse:
     partial = template.get(request.htmx.target or "") if request.htmx else None
     if partial is None:
         context |= _panel_context(request)
-    return _varied(render(request, partial or "users/list.html", context))
+    response = _varied(render(request, partial or "users/list.html", context))
+    if partial and request.htmx.target != "sync-state":
+        response["HX-Push-Url"] = _address(request, filters, ordering, limit)
+    return response
+
+
+def _address(request: OrganizationRequest, filters: AccountFilters, ordering: str, limit: int) -> str:
+    """The list's address without the empty fields that a form sends along."""
+    query = QueryDict(mutable=True)
+    for name, value in filters.as_params():
+        query.appendlist(name, value)
+    if ordering != "name":
+        query["ordering"] = ordering
+    if limit != DEFAULT_LIMIT:
+        query["limit"] = str(limit)
+    if cursor := request.GET.get("cursor"):
+        query["cursor"] = cursor
+    return f"{request.path}?{query.urlencode()}" if query else request.path
 
 
 def _varied(response: HttpResponse) -> HttpResponse:

@@ -79,5 +79,5 @@ def _waiting(operation: Operation, operator: Any) -> Waiting:
         operation=operation,
         button=button_words(operation, operation.people_count),
         share=100 * operation.people_count / licensed if licensed else 100.0,
-        refusal="You started this plan, so another person has to decide." if is_author else "",
+        refusal="Yours: another person decides." if is_author else "",
     )
