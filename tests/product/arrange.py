@@ -1,0 +1,118 @@
+"""What a test arranges in the running product without clicking: `python -m tests.product.arrange NAME JSON`.
+
+Each function calls the services that pages and REST call, in a process of its own beside the product's, and its answer
+is printed as JSON. Workers of the product do the work.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+PASSWORD = "correct horse battery staple"
+WAIT_SECONDS = 240.0
+
+
+def connect(*, url: str, slug: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Connect the Atlassian at `url`, with `settings` of the organisation, and wait for its first trusted sync."""
+    from django.utils import timezone
+
+    from apps.operators.models import Grant, Operator
+    from apps.organizations.recorder import Actor
+    from apps.organizations.services import ConnectionInput, connect_organization
+    from apps.sandbox.server import Control
+    from apps.users.models import SyncRun
+    from apps.users.services import request_sync
+
+    known = Control(url).get("credentials")
+    organization, _results = connect_organization(
+        values=ConnectionInput(
+            email=known["email"],
+            org_id=known["org_id"],
+            site_url=url,
+            api_url=url,
+            api_token=known["api_token"],
+            api_key=known["api_key"],
+            name=slug.title(),
+            slug=slug,
+        ),
+        actor=Actor.system(),
+    )
+    for name, value in settings.items():
+        setattr(organization, name, value)
+    organization.save()
+    operator = Operator.objects.filter(email=f"{slug}@aum.example").first() or Operator.objects.create_user(
+        f"{slug}@aum.example", PASSWORD, name=slug.title()
+    )
+    Grant.objects.create(
+        organization=organization,
+        operator=operator,
+        role="admin",
+        granted_at=timezone.now() - timedelta(days=2),
+        granted_by="test",
+    )
+    running = SyncRun.objects.of(organization).order_by("-id").first()
+    run = running or request_sync(organization=organization, actor=Actor.system())
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not run.is_trusted:
+        assert time.monotonic() < deadline, (run.status, run.error_detail, run.distrust_reasons)
+        time.sleep(0.2)
+        run.refresh_from_db()
+    return {"organization": organization.pk, "operator": operator.pk}
+
+
+def start(*, slug: str, inactive_days: int = 60, mode: str = "live", action: str = "suspend") -> dict[str, Any]:
+    """Plan a suspension of everybody idle; a live plan within the organisation's limits begins by itself."""
+    from apps.operations import services
+    from apps.operations.selection import ActionSpec, IdleSelection
+    from apps.operators.models import Operator
+    from apps.organizations.models import Organization
+    from apps.organizations.recorder import Actor
+
+    organization = Organization.objects.get(slug=slug)
+    operator = Operator.objects.get(email=f"{slug}@aum.example")
+    operation = services.plan_operation(
+        organization=organization,
+        kind="automation_rule",
+        mode=mode,
+        initiator="manual",
+        actor=Actor.operator(operator),
+        operator=operator,
+        name="Idle people",
+        actions=[ActionSpec(action)],
+        selection=IdleSelection(
+            inactive_days=inactive_days, include_never_active=True, never_active_days=inactive_days
+        ),
+    )
+    return {"operation": operation.pk}
+
+
+def undo(*, operation: int) -> dict[str, Any]:
+    """Start the undo of a finished operation."""
+    from apps.operations import services
+    from apps.operations.models import Operation
+    from apps.organizations.recorder import Actor
+
+    source = Operation.objects.select_related("actor").get(pk=operation)
+    assert source.actor is not None
+    inverse = services.undo_operation(operation=source, actor=Actor.operator(source.actor), operator=source.actor)
+    return {"operation": inverse.pk}
+
+
+def main(arguments: list[str]) -> None:
+    import django
+
+    django.setup()
+    name, values = arguments
+    functions = {"connect": connect, "start": start, "undo": undo}
+    print(json.dumps(functions[name](**json.loads(values))))
+
+
+if __name__ == "__main__":
+    import os
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aum.settings")
+    main(sys.argv[1:])

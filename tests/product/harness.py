@@ -1,0 +1,284 @@
+"""The running product as its user has it: every process, over a data folder of its own, driven from outside.
+
+    with Product() as product:
+        product.url, product.first_link, product.query("SELECT …"), product.kill("runner", "child")
+
+Nothing here imports Django: what needs its models runs in a process of its own (`arrange`), in the environment that
+`script/server` shares with commands. Linux only, because processes are found in /proc.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import psycopg
+import requests
+
+from apps.sandbox.server import Control
+from aum.runtime.embedded import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 90.0
+SERVICES = ("postgres", "valkey", "web", "worker", "runner", "beat", "sandbox")
+Which = Literal["main", "child"]
+
+# Short times for what heals itself, so that a test sees within seconds what takes minutes in a real installation.
+FAST = {
+    "AUM_READ_BACK_DELAY_SECONDS": "1",
+    "AUM_ITEM_LEASE_SECONDS": "5",
+    "AUM_DRIVER_SECONDS": "4",
+    "AUM_SWEEP_SECONDS": "3",
+}
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float, what: str, every: float = 0.1) -> Any:
+    """The first true value of `condition`; AssertionError naming `what` when there is none within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(every)
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Every living process: number → (parent, command line). Zombies are left out."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            found[int(folder.name)] = (int(fields[1]), command)
+    return found
+
+
+def environment(data_dir: Path, **variables: str) -> dict[str, str]:
+    """An environment with nothing of the caller's but PATH, so that no server of the test run is used by accident."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(data_dir.parent),
+        "PYTHONPATH": str(ROOT),
+        "AUM_DATA_DIR": str(data_dir),
+        **variables,
+    }
+
+
+class SandboxProcess:
+    """A pretend Atlassian of its own size, outside the product: `python -m apps.sandbox`. Use as a context manager."""
+
+    def __init__(self, *, people: int, seed: int = 7, faults: Sequence[dict[str, Any]] = ()) -> None:
+        command = [sys.executable, "-m", "apps.sandbox", "--port", "0", "--people", str(people), "--seed", str(seed)]
+        for fault in faults:
+            command += ["--fault", json.dumps(fault)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, f"the sandbox says: {line!r}"
+        self.url = found[0]
+        self.control = Control(self.url)
+
+    def __enter__(self) -> SandboxProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class Product:
+    """One `script/server` with the settings `variables` on top of FAST; in `data_dir`, or in a folder that goes after.
+
+    Entering starts it and waits until it answers. Leaving stops it and asserts that none of its processes is left.
+    """
+
+    def __init__(self, data_dir: Path | None = None, **variables: str) -> None:
+        self._folder: Path | None = None
+        if data_dir is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="aum-product-"))
+            # Root's PostgreSQL is nobody and has to pass through.
+            self._folder.chmod(0o755)
+            data_dir = self._folder / "var"
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://localhost:{self.port}"
+        self._environ = environment(data_dir, PORT=str(self.port), **(FAST | variables))
+        self._log_path = data_dir.with_suffix(f".{self.port}.log")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    # Start and stop
+
+    def start(self) -> Product:
+        """Start and wait until the page answers; AssertionError with the log when it does not."""
+        with self._log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "aum.runtime.server"],
+                cwd=ROOT,
+                env=self._environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        process = self.process
+        wait_for(
+            lambda: "AUM runs at" in self.log() or process.poll() is not None, seconds=START_SECONDS, what="the start"
+        )
+        assert "AUM runs at" in self.log(), self.log()
+        return self
+
+    def stop(self, signum: int = signal.SIGINT) -> None:
+        """Send `signum` to the parent and assert that it ends, in good order unless killed, and leaves no process."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        code = self.process.wait(40)
+        assert signum == signal.SIGKILL or code == 0, self.log()[-4000:]
+        wait_for(lambda: not self.all_processes(), seconds=10, what=f"no process left of {self.data_dir}")
+
+    def __enter__(self) -> Product:
+        try:
+            return self.start()
+        except BaseException:
+            self._end()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            print(f"--- log of the product\n{self.log()[-12000:]}")
+            self._end()
+            return
+        try:
+            self.stop()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Whatever happened: nothing of this product lives on."""
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.process.wait()
+        for pid in self.all_processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    # What it says
+
+    def log(self) -> str:
+        """What this start wrote."""
+        return self._log_path.read_text(encoding="utf-8", errors="replace") if self._log_path.exists() else ""
+
+    @property
+    def first_link(self) -> str:
+        """The one-time address for the first owner, as the start printed it."""
+        found = re.search(r"http://\S+/setup/\S+", self.log())
+        assert found, self.log()
+        return found[0]
+
+    def shared(self) -> dict[str, str]:
+        """The variables that the server shares with commands beside it."""
+        variables: dict[str, str] = json.loads((self.data_dir / "run" / "env.json").read_text(encoding="utf-8"))
+        return variables
+
+    @property
+    def sandbox(self) -> Control:
+        """The control address of the demo's sandbox."""
+        return Control(self.shared()["AUM_DEMO_API_URL"])
+
+    def status(self, path: str) -> int:
+        """The HTTP status of a page without signing in; redirects are not followed."""
+        return requests.get(f"{self.url}{path}", allow_redirects=False, timeout=20).status_code
+
+    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a read of its database."""
+        with psycopg.connect(self.shared()["DATABASE_URL"], connect_timeout=5, autocommit=True) as connection:
+            return connection.execute(statement.encode(), values).fetchall()
+
+    def try_query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The same, and no rows while the database is down."""
+        try:
+            return self.query(statement, *values)
+        except psycopg.OperationalError:
+            return []
+
+    def arrange(self, what: str, **values: Any) -> Any:
+        """Call a function of `tests.product.arrange` beside the running product; its JSON answer."""
+        result = subprocess.run(
+            [sys.executable, "-m", "tests.product.arrange", what, json.dumps(values)],
+            cwd=ROOT,
+            env=self._environ | self.shared(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stderr[-4000:]
+        return json.loads(result.stdout.splitlines()[-1])
+
+    # Its processes
+
+    def all_processes(self) -> dict[int, str]:
+        """Every living process of this data folder: by environment, or (PostgreSQL hides its own) by working folder."""
+        marker = f"AUM_DATA_DIR={self.data_dir}".encode()
+        found = {}
+        for pid, (_parent, command) in processes().items():
+            folder = Path(f"/proc/{pid}")
+            try:
+                is_ours = marker in (folder / "environ").read_bytes().split(b"\0")
+                is_ours = is_ours or (folder / "cwd").readlink().is_relative_to(self.data_dir)
+            except OSError:
+                continue
+            if is_ours and pid != os.getpid():
+                found[pid] = command
+        return found
+
+    def pids(self, name: str, which: Which = "main") -> list[int]:
+        """Processes of the service `name` of SERVICES: its main process, or that one's living children."""
+        assert name in SERVICES, name
+        entries = json.loads((self.data_dir / "run" / "processes.json").read_text(encoding="utf-8"))
+        alive = processes()
+        mains = [entry["pid"] for entry in entries if entry["name"] == name and entry["pid"] in alive]
+        if which == "main":
+            return mains
+        return [pid for pid, (parent, _command) in alive.items() if parent in mains]
+
+    def kill(self, name: str, which: Which = "main", *, signum: int = signal.SIGKILL) -> int:
+        """kill -9 the main process of a service, or the child of it that used most time; its number."""
+        pids = wait_for(lambda: self.pids(name, which), seconds=30, what=f"a {which} process of {name}")
+        pid = max(pids, key=_ticks)
+        os.kill(pid, signum)
+        wait_for(lambda: pid not in processes(), seconds=10, what=f"the end of {name} {pid}", every=0.01)
+        return pid
+
+
+def _ticks(pid: int) -> int:
+    """Processor time that a process used, in clock ticks."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return -1
+    return int(fields[11]) + int(fields[12])
