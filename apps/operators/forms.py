@@ -32,14 +32,16 @@ def tries_left(request: HttpRequest, email: str) -> tuple[int, int]:
 class SignInForm(LoginForm):  # type: ignore[misc]
     """Sign-in by e-mail and password; a refusal says how many tries are left."""
 
+    # Two fields, both needed: the word beside each would be noise.
+    hide_required = True
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["login"].label = "Email"
+        self.fields["login"].widget.attrs["autocomplete"] = "username"
         self.fields["password"].help_text = ""
         for field in self.fields.values():
             field.widget.attrs.pop("placeholder", None)
-            # The page has two fields and both are needed: saying "required" beside each is noise.
-            field.widget.is_required = True
 
     def clean(self) -> dict[str, Any]:
         """Moves the refusal to the password field, with the number of tries left."""

@@ -88,6 +88,9 @@ class ReplaceCredentialsForm(ConnectionForm):
 class GeneralForm(forms.ModelForm):  # type: ignore[type-arg]
     """Name, timezone, currency and what screens and syncs follow."""
 
+    # Every field is filled already: the word beside each would be noise.
+    hide_required = True
+
     timezone = forms.ChoiceField(
         label="Timezone", help_text="Schedules run in it. Screens show UTC.", choices=[("UTC", "UTC")]
     )
@@ -129,6 +132,8 @@ SAFEGUARDS: Mapping[str, bool] = {
 
 class SafeguardsForm(forms.ModelForm):  # type: ignore[type-arg]
     """The limits. This version only tightens them here: a looser value is refused with a sentence."""
+
+    hide_required = True
 
     class Meta:
         model = Organization
