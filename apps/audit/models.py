@@ -58,7 +58,7 @@ class AuditIdentity(OrganizationOwned):
 class AuditEvent(OrganizationOwned):
     """One thing that happened. The primary key in the database is (organization, id, at).
 
-    The foreign keys have no constraint in the database: three checks a row would halve the speed of bulk inserts, and
+    The foreign keys have no constraint in the database: three checks a row made COPY 2.8 times slower, and
     identities cannot be deleted, nor an organisation that still has one.
     """
 
