@@ -44,6 +44,9 @@ AUM_DEMO_API_URL = env.str("AUM_DEMO_API_URL", default="").rstrip("/")
 AUM_CLI_ROLE = env.str("AUM_CLI_ROLE", default="admin")
 AUM_READ_BACK_DELAY_SECONDS = env.float("AUM_READ_BACK_DELAY_SECONDS", default=30.0)
 AUM_ITEM_LEASE_SECONDS = env.float("AUM_ITEM_LEASE_SECONDS", default=120.0)
+# A run whose worker gave no sign of life for so long is taken up by another; how often that is looked for.
+AUM_DRIVER_SECONDS = env.float("AUM_DRIVER_SECONDS", default=45.0)
+AUM_SWEEP_SECONDS = env.float("AUM_SWEEP_SECONDS", default=15.0)
 
 ALLOWED_HOSTS = env.list("AUM_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = [AUM_BASE_URL] if AUM_BASE_URL.startswith("https://") else []
@@ -250,7 +253,7 @@ DJANGO_CELERY_BEAT_TZ_AWARE = True
 CELERY_BEAT_SCHEDULE = {
     name: {"task": name, "schedule": seconds}
     for name, seconds in (
-        ("operations.sweep", 15.0),
+        ("operations.sweep", AUM_SWEEP_SECONDS),
         ("users.sync_sweep", 30.0),
         ("rules.sweep", 60.0),
         ("audit.seal", 60.0),

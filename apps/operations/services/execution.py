@@ -47,7 +47,6 @@ Status = OperationItem.Status
 
 CHUNK_PER_CALL = 5
 RECHECK_SECONDS = 55.0
-DRIVER_SECONDS = 45.0
 MAX_ATTEMPTS = 5
 MAX_DOUBT_READS = 10
 MAX_DOUBT = timedelta(hours=24)
@@ -92,7 +91,7 @@ def execute_operation(operation_id: int, *, budget_seconds: float = 900.0) -> No
 def _become_driver(operation_id: int) -> bool:
     """Mark the operation as driven. Several drivers are harmless (items are leased), but one is enough."""
     now = timezone.now()
-    stale = now - timedelta(seconds=DRIVER_SECONDS)
+    stale = now - timedelta(seconds=settings.AUM_DRIVER_SECONDS)
     return bool(
         Operation.objects.filter(pk=operation_id, mode=Operation.Mode.LIVE)
         .filter(Q(driven_at__isnull=True) | Q(driven_at__lt=stale))
@@ -491,7 +490,7 @@ def _read_later(item: OperationItem, claim: claims.Claim, *, counted: bool) -> N
 def sweep() -> None:
     """Take up what a dead worker or a lost message left: plans, runs, doubts; expire held plans. Every 15 seconds."""
     now = timezone.now()
-    stale = now - timedelta(seconds=DRIVER_SECONDS)
+    stale = now - timedelta(seconds=settings.AUM_DRIVER_SECONDS)
     undriven = Q(driven_at__isnull=True) | Q(driven_at__lt=stale)
     for pk in Operation.objects.filter(undriven, status=Operation.Status.PLANNING).values_list("pk", flat=True):
         enqueue("operations.plan", operation_id=pk)
