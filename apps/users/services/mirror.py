@@ -30,7 +30,7 @@ from apps.users.models import (
 from apps.users.products import ORG_ADMIN_ROLES, SITE_ADMIN_ROLES, Resources, role_name
 from apps.users.selectors.trust import MERGED
 from apps.users.services.merge import MergeInput, merge_staged, recompute_accounts
-from apps.users.services.staging import OUTSIDE, copy_rows, staged_row
+from apps.users.services.staging import OUTSIDE, Stager
 from aum.atlassian.schemas import Person
 
 
@@ -213,18 +213,8 @@ def mirror_people(
     groups = _group_keys(organization, people, place)
     staged = _own_staging()
     resources, sites = _resources(organization)
-    rows = [
-        staged_row(
-            person,
-            staged=staged,
-            directory=place.pk if place else OUTSIDE,
-            page=1,
-            groups=groups,
-            resources=resources,
-        )
-        for person in people
-    ]
-    copy_rows(rows)
+    stager = Stager(staged, groups, resources)
+    stager.stage(people, directory=place.pk if place else OUTSIDE, page=1)
     credentials = list(Credential.objects.of(organization).values_list("owner_account_id", "owner_email"))
     granting = list(Group.objects.of(organization).values_list("pk", "grants", "are_grants_known"))
     runs = SyncRun.objects.of(organization)

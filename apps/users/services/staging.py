@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import OperationalError, connection, transaction
 
@@ -20,10 +18,12 @@ from apps.users.models import (
 )
 from apps.users.products import ORG_ADMIN_ROLES, SITE_ADMIN_ROLES, Resources, role_name
 from apps.users.text import fold
-from aum.atlassian.schemas import Person
+from aum.atlassian.schemas import GroupRef, Person, ProductActivity
 
 # Staged as the directory of managed accounts that are in none.
 OUTSIDE = 0
+NAME_LIMIT = 500
+EMAIL_LIMIT = 320
 
 COLUMNS = (
     "sync_run_id",
@@ -89,9 +89,17 @@ _BOT_NAME = re.compile(r"(^|[\s_-])(bot|robot)([\s_-]|$)", re.IGNORECASE)
 _SERVICE_NAME = re.compile(r"(^|[\s_-])(svc|service[\s_-]account|automation|integration)([\s_-]|$)", re.IGNORECASE)
 
 
+# Each pattern above needs one of these: most people are let through by one look.
+_HINT = re.compile(
+    r"bot|svc|service|automation|integration|no-?reply|donotreply|\.atlassian\.com|bitbucket", re.IGNORECASE
+)
+
+
 def kind_of(account_type: str | None, name: str, email: str | None) -> AccountKind:
     """Person, service, app or bot, by Atlassian's account type, else by patterns of e-mail and name."""
     address = email or ""
+    if account_type != "app" and not _HINT.search(f"{name}\n{address}"):
+        return AccountKind.PERSON
     if account_type == "app" or _APP_EMAIL.search(address):
         return AccountKind.APP
     if _BOT_EMAIL.search(address) or _BOT_NAME.search(name):
@@ -120,68 +128,98 @@ def is_customer(person: Person) -> bool:
     return person.account_type == "customer" or person.account_id.startswith("qm:")
 
 
-def staged_row(
-    person: Person, *, staged: int, directory: int, page: int, groups: Mapping[str, int], resources: Resources
-) -> tuple[Any, ...]:
-    """The row of COLUMNS for one person in one directory. `groups`: Atlassian's group id → our key, all known."""
-    name = person.name[:500]
-    sort_name = fold(name) or fold(person.account_id)
-    products, aris, instants = _access(person, resources)
-    member_of = None if person.groups is None else sorted({groups[group.id] for group in person.groups})
-    roles = {role_name(role) for role in person.platform_roles}
-    content = (
-        person.account_id,
-        name,
-        sort_name,
-        person.email[:320] if person.email else None,
-        int(account_status_of(person)),
-        int(membership_status_of(person)),
-        int(_CLAIM.get(person.claim_status or "", ClaimStatus.UNKNOWN)),
-        int(_SOURCE.get(person.management_source or "", ManagementSource.UNKNOWN)),
-        person.status == "for_deletion",
-        int(kind_of(person.account_type, name, person.email)),
-        person.added_to_org_at,
-        bool(roles & ORG_ADMIN_ROLES) if person.platform_roles_given else None,
-        bool(roles & SITE_ADMIN_ROLES) if person.platform_roles_given else None,
-        products,
-        aris,
-        instants,
-        member_of,
-    )
-    return (staged, directory, page, *content, _digest(content))
+class Stager:
+    """Writes people into staging as lines of COPY: psycopg's own adaptation of arrays takes most of a page's time.
 
-
-def _access(
-    person: Person, resources: Resources
-) -> tuple[list[str] | None, list[str] | None, list[datetime | None] | None]:
-    """Product access as three arrays, one entry per product and site in a fixed order; repeats give the newest."""
-    if person.products is None:
-        return None, None, None
-    newest: dict[tuple[str, str], datetime | None] = {}
-    for entry in person.products:
-        product, resource, _site = resources.canonical(entry.key, entry.resource_id)
-        key = (product[:60], resource[:300])
-        known = newest.get(key)
-        if known is None or (entry.last_active_at is not None and entry.last_active_at > known):
-            newest[key] = entry.last_active_at or known
-    ordered = sorted(newest)
-    return [product for product, _ in ordered], [ari for _, ari in ordered], [newest[key] for key in ordered]
-
-
-def _digest(content: tuple[Any, ...]) -> uuid.UUID:
-    return uuid.UUID(bytes=blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=16).digest())
-
-
-def copy_rows(rows: Iterable[Sequence[Any]]) -> None:
-    """COPY rows of COLUMNS into staging, in the caller's transaction.
-
-    The lines are written here: psycopg's own adaptation of arrays takes three quarters of a page's staging time.
+    `groups`: Atlassian's group id → our key; whoever calls `stage` has added every group of the people to it. Sets of
+    groups and of products repeat from person to person, so their text is kept.
     """
-    lines = "".join(map(_line, rows)).encode()
-    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        copy.write(lines)
+
+    CACHED = 20_000
+
+    def __init__(self, staged: int, groups: Mapping[str, int], resources: Resources) -> None:
+        self._staged = staged
+        self._groups = groups
+        self._resources = resources
+        self._group_texts: dict[tuple[GroupRef, ...], str] = {}
+        self._access_texts: dict[tuple[tuple[str, str], ...], _AccessText] = {}
+
+    def stage(self, people: Iterable[Person], *, directory: int, page: int) -> None:
+        """COPY the people of one page of one directory into staging, in the caller's transaction."""
+        start = f"{self._staged}\t{directory}\t{page}\t"
+        lines = []
+        for person in people:
+            content = self._content(person)
+            digest = blake2b(content.encode(), digest_size=16).hexdigest()
+            lines.append(f"{start}{content}\t{digest}\n")
+        with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+            copy.write("".join(lines).encode())
+
+    def _content(self, person: Person) -> str:
+        """The columns between `page` and `digest`, which is taken of them."""
+        name = person.name[:NAME_LIMIT]
+        email = person.email[:EMAIL_LIMIT] if person.email else None
+        roles = {role_name(role) for role in person.platform_roles}
+        return "\t".join(
+            (
+                _text(person.account_id),
+                _text(name),
+                _text(fold(name) or fold(person.account_id)),
+                NULL if email is None else _text(email),
+                str(account_status_of(person).value),
+                str(membership_status_of(person).value),
+                str(_CLAIM.get(person.claim_status or "", ClaimStatus.UNKNOWN).value),
+                str(_SOURCE.get(person.management_source or "", ManagementSource.UNKNOWN).value),
+                "t" if person.status == "for_deletion" else "f",
+                str(kind_of(person.account_type, name, email).value),
+                NULL if person.added_to_org_at is None else person.added_to_org_at.isoformat(),
+                _flag(roles & ORG_ADMIN_ROLES, person.platform_roles_given),
+                _flag(roles & SITE_ADMIN_ROLES, person.platform_roles_given),
+                self._access(person.products),
+                NULL if person.groups is None else self._group_text(person.groups),
+            )
+        )
+
+    def _group_text(self, groups: tuple[GroupRef, ...]) -> str:
+        text = self._group_texts.get(groups)
+        if text is None:
+            keys = sorted({self._groups[group.id] for group in groups})
+            text = _room(self._group_texts, self.CACHED)[groups] = "{" + ",".join(map(str, keys)) + "}"
+        return text
+
+    def _access(self, products: tuple[ProductActivity, ...] | None) -> str:
+        """Product access as three arrays in a fixed order, one entry per product and site; repeats give the newest."""
+        if products is None:
+            return f"{NULL}\t{NULL}\t{NULL}"
+        key = tuple((entry.key, entry.resource_id) for entry in products)
+        known = self._access_texts.get(key)
+        if known is None:
+            known = _room(self._access_texts, self.CACHED)[key] = self._access_text(key)
+        instants = []
+        for places in known.places:
+            dates = [at for at in (products[place].last_active_at for place in places) if at is not None]
+            instants.append(max(dates).isoformat() if dates else "NULL")
+        return f"{known.text}\t{{{','.join(instants)}}}"
+
+    def _access_text(self, entries: tuple[tuple[str, str], ...]) -> _AccessText:
+        places: dict[tuple[str, str], list[int]] = {}
+        for place, (key, resource_id) in enumerate(entries):
+            product, resource, _site = self._resources.canonical(key, resource_id)
+            places.setdefault((product[:60], resource[:300]), []).append(place)
+        ordered = sorted(places)
+        products = ",".join(_element(product) for product, _ in ordered)
+        resources = ",".join(_element(resource) for _, resource in ordered)
+        return _AccessText(f"{{{products}}}\t{{{resources}}}", tuple(tuple(places[key]) for key in ordered))
 
 
+class _AccessText(NamedTuple):
+    """The arrays of products and resources as text, and for each entry the places of its dates in the person's list."""
+
+    text: str
+    places: tuple[tuple[int, ...], ...]
+
+
+NULL = "\\N"
 _COPY = f"COPY users_syncedperson ({', '.join(COLUMNS)}) FROM STDIN"
 # What COPY's text format reads as something else.
 _COPY_ESCAPES = str.maketrans(
@@ -190,29 +228,23 @@ _COPY_ESCAPES = str.maketrans(
 _ARRAY_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
 
 
-def _line(row: Sequence[Any]) -> str:
-    return "\t".join(map(_field, row)) + "\n"
+def _room(cache: dict[Any, Any], most: int) -> dict[Any, Any]:
+    if len(cache) >= most:
+        cache.clear()
+    return cache
 
 
-def _field(value: Any) -> str:
-    if value is None:
-        return "\\N"
-    if isinstance(value, str):
-        return value.translate(_COPY_ESCAPES)
-    if isinstance(value, list):
-        return "{" + ",".join(map(_element, value)) + "}"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value)
+def _text(value: str) -> str:
+    return value if value.isprintable() and "\\" not in value else value.translate(_COPY_ESCAPES)
 
 
-def _element(value: Any) -> str:
-    """One element of an array: quoted text, else as it is. The quotes' backslashes are escaped again for COPY."""
-    if isinstance(value, str):
-        return f'"{value.translate(_ARRAY_ESCAPES)}"'.translate(_COPY_ESCAPES)
-    if value is None:
-        return "NULL"
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+def _element(value: str) -> str:
+    """Quoted text as an element of an array; the quotes' own backslashes are escaped once more for COPY."""
+    return f'"{value.translate(_ARRAY_ESCAPES)}"'.translate(_COPY_ESCAPES)
+
+
+def _flag(found: Collection[str], is_given: bool) -> str:
+    return ("t" if found else "f") if is_given else NULL
 
 
 def clear_staging(staged: int) -> None:

@@ -42,7 +42,7 @@ from apps.users.products import (
 from apps.users.selectors.trust import MERGED
 from apps.users.services import trust
 from apps.users.services.merge import MergeCounts, MergeInput, merge_staged
-from apps.users.services.staging import OUTSIDE, clear_staging, copy_rows, is_customer, membership_status_of, staged_row
+from apps.users.services.staging import OUTSIDE, Stager, clear_staging, is_customer, membership_status_of
 from aum.atlassian.client import ANY_DIRECTORY, AtlassianReader
 from aum.atlassian.errors import (
     AtlassianError,
@@ -373,6 +373,7 @@ class _Sync:
         self.found = _Found.load(run.found)
         self.group_keys: dict[str, int] = {}
         self.resources = self.found.resource_map()
+        self.stager = Stager(run.pk, self.group_keys, self.resources)
 
     def go(self) -> None:
         phases: list[tuple[str, Callable[[], None]]] = [
@@ -479,6 +480,7 @@ class _Sync:
         self.group_keys = dict(
             Group.objects.of(self.organization).filter(pk__in=self.found.groups_seen).values_list("group_id", "pk")
         )
+        self.stager = Stager(self.run.pk, self.group_keys, self.resources)
         places = [*self.found.places, _Place(OUTSIDE, ANY_DIRECTORY, "(outside every directory)")]
         for number in range(self.cursor.get("place", 0), len(places)):
             error = self._read_place(places[number])
@@ -553,17 +555,7 @@ class _Sync:
                     self.found.unknown_values[value] = self.found.unknown_values.get(value, 0) + 1
         with transaction.atomic():
             self._store_late_groups(place, people)
-            copy_rows(
-                staged_row(
-                    person,
-                    staged=self.run.pk,
-                    directory=place.pk,
-                    page=number,
-                    groups=self.group_keys,
-                    resources=self.resources,
-                )
-                for person in people
-            )
+            self.stager.stage(people, directory=place.pk, page=number)
             self.cursor |= {
                 "page": number,
                 "rows": self.cursor.get("rows", 0) + len(people),
