@@ -31,6 +31,8 @@ SECRET_KEY = required("AUM_SECRET_KEY")
 AUM_ENCRYPTION_KEYS = [key for key in required("AUM_ENCRYPTION_KEYS").replace("\n", ",").split(",") if key.strip()]
 AUM_AUDIT_SIGNING_KEY = required("AUM_AUDIT_SIGNING_KEY")
 AUM_INSTANCE_ID = required("AUM_INSTANCE_ID")
+# An append-only file outside the database that every sealed head of the audit chain is added to.
+AUM_AUDIT_ANCHOR_FILE = env.str("AUM_AUDIT_ANCHOR_FILE", default="")
 AUM_EMBEDDED = env.bool("AUM_EMBEDDED", default=False)
 AUM_DATA_DIR = Path(env.str("AUM_DATA_DIR", default=str(BASE_DIR / "var")))
 AUM_BASE_URL = env.str("AUM_BASE_URL", default="http://localhost:8000").rstrip("/")

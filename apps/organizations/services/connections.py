@@ -437,6 +437,11 @@ def delete_demo(*, organization: Organization) -> None:
         for model in owned:
             cursor.execute(f'DELETE FROM "{model._meta.db_table}" WHERE organization_id = %s', [organization.pk])
         cursor.execute("DELETE FROM organizations_organization WHERE id = %s", [organization.pk])
+    try:
+        requests.post(f"{organization.api_url}/_control/reset", timeout=5)
+    except requests.RequestException as error:
+        # The next demo then starts from what this one changed; nothing else depends on it.
+        logger.warning("demo.not_reset", extra={"error": type(error).__name__})
     (settings.AUM_DATA_DIR / "run" / "demo-wanted").unlink(missing_ok=True)
 
 
