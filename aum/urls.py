@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from allauth.account import views as account
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
@@ -27,7 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("apps.operators.urls")),
     path("o/<slug:org>/settings/", include("apps.dashboard.settings_urls")),
     path("o/<slug:org>/", include("apps.dashboard.urls")),
+    path("o/<slug:org>/", include("apps.users.urls")),
+    path("o/<slug:org>/", include("apps.rules.urls")),
+    path("o/<slug:org>/", include("apps.operations.urls")),
 ]
-for app in ("users", "rules", "operations"):
-    if find_spec(f"apps.{app}.urls"):
-        urlpatterns.append(path("o/<slug:org>/", include(f"apps.{app}.urls")))

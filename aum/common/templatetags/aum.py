@@ -189,6 +189,7 @@ def field(
             "label": label or bound.label,
             "hint": hint,
             "suffix": suffix,
+            "tag": "fieldset" if is_set else "div",
             "is_check": is_check,
             "is_set": is_set,
             "widget_html": bound.as_widget(attrs=attrs),
