@@ -79,7 +79,8 @@ def _selected_no_more(
             if out is None:
                 results[item.pk] = _why_not(selection, accounts.get(item.account_id or 0), item, now)
             elif out != planning.IN:
-                outcome, detail = _BY_OUT.get(out, (Outcome.SKIPPED_CONFLICT, str(planning.LEFT_OUT_LABELS.get(out, out))))
+                label = str(planning.LEFT_OUT_LABELS.get(out, out))
+                outcome, detail = _BY_OUT.get(out, (Outcome.SKIPPED_CONFLICT, label))
                 results[item.pk] = Result(outcome, detail)
     return results
 
