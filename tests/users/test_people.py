@@ -6,12 +6,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.organizations.models import Directory, Organization
 from apps.organizations.recorder import Actor
+from apps.organizations.services import reader_for
 from apps.sandbox.server import Sandbox
 from apps.users.models import (
     Account,
@@ -38,6 +40,7 @@ from apps.users.services import (
     mirror_group_added,
     mirror_group_removed,
     mirror_membership_status,
+    mirror_people,
     mirror_vanished,
     protect_group,
     refresh_person,
@@ -366,3 +369,22 @@ def test_refresh_marks_who_is_gone(organization: Organization, sandbox: Sandbox,
 
     assert refreshed.vanished_at is not None
     assert not GroupMembership.objects.filter(account=refreshed).exists()
+
+
+def test_row_that_was_merged_before_is_not_merged_again(
+    organization: Organization, sandbox: Sandbox, sync: Sync
+) -> None:
+    sync()
+    directory = Directory.objects.order_by("pk").first()
+    assert directory is not None
+    person = next(p for p in listed(sandbox) if len(p.memberships) == 1 and p.memberships[0].directory == 0)
+    with reader_for(organization) as reader:
+        rows = reader.find_users([person.account_id], directory.directory_id)
+    place = Account.objects.filter(account_id=person.account_id).values_list("synced_at", flat=True).get()
+
+    with CaptureQueriesContext(connection) as queries:
+        mirror_people(organization, list(rows.values()), read_at=timezone.now(), directory=directory)
+
+    assert Account.objects.filter(account_id=person.account_id).values_list("synced_at", flat=True).get() == place
+    assert len([query for query in queries if query["sql"].startswith("SELECT")]) == len(queries) - 2  # the savepoint
+    assert len(queries) <= 7

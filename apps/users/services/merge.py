@@ -127,6 +127,8 @@ _PRODUCT_COLUMNS = [
 
 # --- the sync's merge -----------------------------------------------------------------------------------------------
 
+# Below so many people the planner needs no figures, and gathering them would take longest of all.
+SMALL = 200
 _TABLES = ("merge_changed", "merge_row", "merge_person", "merge_access", "merge_wide")
 
 _CHANGED = """
@@ -448,22 +450,27 @@ def merge_staged(merge: MergeInput, *, mark_vanished: bool) -> MergeCounts:
     with connection.cursor() as cursor:
         for table in _TABLES:
             cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{table}")
+        if merge.run is not None:
+            cursor.execute("ANALYZE users_syncedperson (sync_run_id, directory, account_id)")
         cursor.execute(_CHANGED, parameters)
         cursor.execute("SELECT count(*) FROM merge_changed")
+        people = cursor.fetchone()[0]
         details = added = changed = 0
-        if cursor.fetchone()[0]:
-            cursor.execute("ANALYZE merge_changed")
+        if people:
+            is_large = people > SMALL
             cursor.execute(_LOCK, parameters)
             cursor.execute(_ROW, parameters)
-            cursor.execute("CREATE INDEX ON merge_row (account_id)")
-            cursor.execute("ANALYZE merge_row")
+            if is_large:
+                cursor.execute("CREATE INDEX ON merge_row (account_id)")
+                cursor.execute("ANALYZE merge_row (account_id, directory)")
             cursor.execute(_PERSON, parameters)
-            cursor.execute("CREATE INDEX ON merge_person (id)")
-            cursor.execute("ANALYZE merge_person")
+            if is_large:
+                cursor.execute("CREATE INDEX ON merge_person (id)")
+                cursor.execute("ANALYZE merge_person (id, account_id)")
             cursor.execute(_ACCESS, parameters)
-            cursor.execute("ANALYZE merge_access")
+            if is_large:
+                cursor.execute("ANALYZE merge_access (account_id, row_id)")
             cursor.execute(_WIDE_TABLE)
-            cursor.execute("ANALYZE merge_wide")
             cursor.execute(_ACCOUNTS, parameters)
             written = cursor.rowcount
             cursor.execute("SELECT count(*) FROM merge_person WHERE is_new")

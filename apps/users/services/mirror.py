@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import F, Value
@@ -30,7 +31,7 @@ from apps.users.models import (
 from apps.users.products import ORG_ADMIN_ROLES, SITE_ADMIN_ROLES, Resources, role_name
 from apps.users.selectors.trust import MERGED
 from apps.users.services.merge import MergeInput, merge_staged, recompute_accounts
-from apps.users.services.staging import OUTSIDE, Stager
+from apps.users.services.staging import OUTSIDE, StagedLine, Stager, copy_lines
 from aum.atlassian.schemas import Person
 
 
@@ -206,7 +207,8 @@ def mirror_people(
     Without `directory` the rows were read over all of them (`-`): where the organisation has one directory that is the
     same; where it has several, statuses and activity are taken over and groups are added, none is taken away.
     `overrides_pending` for reading back after a write, whose row is the truth; otherwise accounts written to after
-    `read_at` keep statuses and groups. Rows equal to the last ones read cost one query.
+    `read_at` keep statuses and groups. Rows equal to the last ones read change nothing
+    and cost a few short queries.
     """
     known = list(Directory.objects.of(organization).order_by("pk"))
     place = directory or (known[0] if len(known) == 1 else None)
@@ -214,7 +216,10 @@ def mirror_people(
     staged = _own_staging()
     resources, sites = _resources(organization)
     stager = Stager(staged, groups, resources)
-    stager.stage(people, directory=place.pk if place else OUTSIDE, page=1)
+    lines = stager.lines(people, directory=place.pk if place else OUTSIDE, page=1)
+    if place is not None and _are_known(organization, place, lines):
+        return
+    copy_lines(lines)
     credentials = list(Credential.objects.of(organization).values_list("owner_account_id", "owner_email"))
     granting = list(Group.objects.of(organization).values_list("pk", "grants", "are_grants_known"))
     runs = SyncRun.objects.of(organization)
@@ -242,6 +247,19 @@ def mirror_people(
         cursor.execute("DELETE FROM users_syncedperson WHERE sync_run_id = %s", [staged])
     if counts.added or counts.changed or counts.details:
         mirror_changed(organization.pk)
+
+
+def _are_known(organization: Organization, place: Directory, lines: Sequence[StagedLine]) -> bool:
+    """Whether every row is the one that was last merged: then there is nothing to do."""
+    known = dict(
+        DirectoryMembership.objects.filter(
+            directory=place,
+            account__organization=organization,
+            account__vanished_at__isnull=True,
+            account__account_id__in=[line.account_id for line in lines],
+        ).values_list("account__account_id", "digest")
+    )
+    return all(known.get(line.account_id) == UUID(line.digest) for line in lines)
 
 
 def _own_staging() -> int:

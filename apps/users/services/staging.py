@@ -146,14 +146,17 @@ class Stager:
 
     def stage(self, people: Iterable[Person], *, directory: int, page: int) -> None:
         """COPY the people of one page of one directory into staging, in the caller's transaction."""
+        copy_lines(self.lines(people, directory=directory, page=page))
+
+    def lines(self, people: Iterable[Person], *, directory: int, page: int) -> list[StagedLine]:
+        """The people's lines, without writing them."""
         start = f"{self._staged}\t{directory}\t{page}\t"
         lines = []
         for person in people:
             content = self._content(person)
             digest = blake2b(content.encode(), digest_size=16).hexdigest()
-            lines.append(f"{start}{content}\t{digest}\n")
-        with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-            copy.write("".join(lines).encode())
+            lines.append(StagedLine(person.account_id, digest, f"{start}{content}\t{digest}\n"))
+        return lines
 
     def _content(self, person: Person) -> str:
         """The columns between `page` and `digest`, which is taken of them."""
@@ -210,6 +213,20 @@ class Stager:
         products = ",".join(_element(product) for product, _ in ordered)
         resources = ",".join(_element(resource) for _, resource in ordered)
         return _AccessText(f"{{{products}}}\t{{{resources}}}", tuple(tuple(places[key]) for key in ordered))
+
+
+class StagedLine(NamedTuple):
+    """One person in one directory: the digest of what was read, in hexadecimal digits, and the line for COPY."""
+
+    account_id: str
+    digest: str
+    text: str
+
+
+def copy_lines(lines: Iterable[StagedLine]) -> None:
+    """COPY lines into staging, in the caller's transaction."""
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        copy.write("".join(line.text for line in lines).encode())
 
 
 class _AccessText(NamedTuple):
