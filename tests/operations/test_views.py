@@ -1,0 +1,564 @@
+"""Pages of plans, runs and approvals: what they show, who may press what, what is checked before it happens."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from apps.audit.models import AuditEvent
+from apps.operations.models import Operation, OperationItem
+from apps.operations.selection import AccountsSelection
+from apps.operations.services import apply_preview, run_planning
+from apps.operators.models import Operator
+from apps.organizations.models import Organization
+from apps.organizations.recorder import Actor
+from apps.sandbox.server import Sandbox
+from apps.users.models import Account, AccountStatus, ClaimStatus, MembershipStatus
+
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def sign_in() -> Callable[[Operator], Client]:
+    def make(operator: Operator) -> Client:
+        client = Client()
+        client.force_login(operator)
+        return client
+
+    return make
+
+
+@pytest.fixture
+def browser(author: Operator, sign_in: Callable[[Operator], Client]) -> Client:
+    """The admin who plans and runs."""
+    return sign_in(author)
+
+
+@pytest.fixture
+def viewer(
+    organization: Organization, operators: Callable[..., Operator], sign_in: Callable[[Operator], Client]
+) -> Client:
+    return sign_in(operators(organization, "viewer@aum.example", "viewer"))
+
+
+def people(organization: Organization, count: int) -> list[Account]:
+    """Active, managed, unprotected people."""
+    found = Account.objects.of(organization).filter(
+        account_status=AccountStatus.ACTIVE,
+        membership_status=MembershipStatus.ACTIVE,
+        claim_status=ClaimStatus.MANAGED,
+        is_org_admin=False,
+        is_site_admin=False,
+        is_connection_owner=False,
+        kind=1,
+        directory_memberships__status=MembershipStatus.ACTIVE,
+    )
+    return list(found.distinct().order_by("pk")[:count])
+
+
+def page_of(operation: Operation, what: str = "") -> str:
+    return f"/o/acme/runs/{operation.number}/{what}"
+
+
+def some(organization: Organization, count: int = 3) -> AccountsSelection:
+    return AccountsSelection(tuple(account.account_id for account in people(organization, count)))
+
+
+# --- planning from the users list -----------------------------------------------------------------------------------
+
+
+def test_selected_people_become_a_preview_and_nothing_is_written(
+    organization: Organization, browser: Client, sandbox: Sandbox
+) -> None:
+    chosen = people(organization, 2)
+
+    answer = browser.post("/o/acme/runs/new/", {"action": "suspend", "accounts": [row.pk for row in chosen]})
+
+    operation = Operation.objects.get()
+    run_planning(operation.pk)
+    page = browser.get(answer["Location"]).content.decode()
+    assert (operation.mode, operation.name) == ("safe", "Suspend: 2 selected users")
+    assert "Suspend 2 users…" in page
+    assert "Nothing has been changed." in page
+    assert not OperationItem.objects.filter(written_at__isnull=False).exists()
+
+
+def test_everybody_who_matches_is_planned_by_the_filter(organization: Organization, browser: Client) -> None:
+    browser.post("/o/acme/runs/new/", {"action": "deactivate", "all": "1", "filters": "claim_status=managed&search=an"})
+
+    frozen = Operation.objects.get().frozen["selection"]
+    assert frozen["kind"] == "filter"
+    assert frozen["params"] == {"search": ["an"], "claim_status": ["managed"]}
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"action": "suspend"}, "Select at least one user."),
+        ({"action": "suspend", "accounts": ["<x>", "99999999999999999999"]}, "Select at least one user."),
+        ({"action": ""}, "Choose a user action."),
+        ({"action": "explode", "accounts": ["1"]}, "Choose a user action."),
+        ({"only": "suspend:"}, "Select at least one user."),
+        ({"action": "suspend", "all": "1", "filters": "inactive_days=x"}, "The filters could not be read."),
+    ],
+)
+def test_senseless_selection_says_what_is_missing(
+    organization: Organization, browser: Client, data: dict[str, object], sentence: str
+) -> None:
+    answer = browser.post("/o/acme/runs/new/", data, follow=True)
+
+    assert answer.redirect_chain[-1][0] == "/o/acme/users/"
+    assert sentence in answer.content.decode()
+    assert not Operation.objects.exists()
+
+
+def test_person_of_another_organisation_cannot_be_selected(
+    organization: Organization,
+    connect: Callable[..., Organization],
+    browser: Client,
+) -> None:
+    other = Organization.objects.create(slug="other", name="Other", org_id="other", api_url="http://localhost")
+    foreign = Account.objects.create(
+        organization=other,
+        account_id="foreign",
+        name="Foreign",
+        sort_name="foreign",
+        account_status=1,
+        membership_status=1,
+        claim_status=1,
+    )
+
+    browser.post("/o/acme/runs/new/", {"action": "suspend", "accounts": [foreign.pk]})
+
+    assert not Operation.objects.exists()
+
+
+@pytest.mark.parametrize("what", ["apply", "approve", "pause", "resume", "stop", "undo", "undo-preview", "retry"])
+def test_viewer_cannot_press_any_button(plan: Callable[..., Operation], viewer: Client, what: str) -> None:
+    operation = plan(mode="safe")
+
+    answer = viewer.post(page_of(operation, f"{what}/"), {"plan_hash": operation.plan_hash})
+
+    assert answer.status_code == 403
+    assert Operation.objects.count() == 1
+
+
+def test_helpdesk_cannot_apply_the_preview_of_a_rule(
+    plan: Callable[..., Operation],
+    organization: Organization,
+    operators: Callable[..., Operator],
+    sign_in: Callable[[Operator], Client],
+) -> None:
+    operation = plan(mode="safe")
+    Operation.objects.filter(pk=operation.pk).update(rule_id=77)
+    helpdesk = sign_in(operators(organization, "help@aum.example", "helpdesk"))
+
+    answer = helpdesk.post(
+        page_of(operation, "apply/"),
+        {"plan_hash": operation.plan_hash, "confirm_count": str(operation.people_count)},
+    )
+
+    assert answer.status_code == 403
+    assert "Only Admins and Owners run rules." in helpdesk.get(page_of(operation)).content.decode()
+
+
+def test_operation_of_another_organisation_does_not_exist(
+    plan: Callable[..., Operation], operators: Callable[..., Operator], sign_in: Callable[[Operator], Client]
+) -> None:
+    operation = plan(mode="safe")
+    other = Organization.objects.create(slug="other", name="Other", org_id="other", api_url="http://localhost")
+    owner = sign_in(operators(other, "owner@other.example", "owner"))
+
+    answers = [
+        owner.get(f"/o/{slug}/runs/{operation.number}/{what}")
+        for slug in ("acme", "other")
+        for what in ("", "export/", "_progress", "undo/")
+    ]
+
+    assert {answer.status_code for answer in answers} == {404}
+
+
+# --- previews -------------------------------------------------------------------------------------------------------
+
+
+def test_preview_gives_a_reason_for_each_person_and_for_those_left_out(
+    plan: Callable[..., Operation], browser: Client
+) -> None:
+    operation = plan(mode="safe")
+
+    changes = browser.get(page_of(operation)).content.decode()
+    skipped = browser.get(page_of(operation, "?tab=skipped")).content.decode()
+
+    assert "days since the last login" in changes
+    assert f"<b>{operation.people_count}</b><span>will be suspended" in changes
+    assert "Protected" in skipped
+
+
+def test_preview_compares_with_the_one_before(
+    plan: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    first = plan(mode="safe", selection=some(organization, 3))
+    second = plan(mode="safe", selection=AccountsSelection(tuple(a.account_id for a in people(organization, 4)[1:])))
+    Operation.objects.filter(pk__in=[first.pk, second.pk]).update(rule_id=77)
+    new, gone = people(organization, 4)[3], people(organization, 1)[0]
+
+    page = browser.get(page_of(second)).content.decode()
+    only_new = browser.get(page_of(second, "?tab=new")).content.decode()
+    only_gone = browser.get(page_of(second, "?tab=gone")).content.decode()
+
+    assert "no longer match" in page
+    assert f"/o/acme/users/{new.pk}/" in only_new
+    assert f"/o/acme/users/{gone.pk}/" not in only_new
+    assert f"/o/acme/users/{gone.pk}/" in only_gone
+    assert "No longer meets the conditions" in only_gone
+
+
+def test_plan_in_the_making_is_polled_and_then_opens(
+    plan: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    browser.post("/o/acme/runs/new/", {"action": "suspend", "accounts": [people(organization, 1)[0].pk]})
+    operation = Operation.objects.get()
+
+    page = browser.get(page_of(operation)).content.decode()
+    waiting = browser.get(page_of(operation, "_progress"), headers=HTMX)
+    run_planning(operation.pk)
+    ready = browser.get(page_of(operation, "_progress"), headers=HTMX)
+
+    assert "Finding who is affected" in page
+    assert b"every 2s" in waiting.content
+    assert ready["HX-Refresh"] == "true"
+
+
+@pytest.mark.parametrize("path", ["", "?tab=skipped", "?tab=new"])
+def test_preview_asks_the_same_number_of_questions_for_2_and_20(
+    plan: Callable[..., Operation], browser: Client, organization: Organization, path: str
+) -> None:
+    small, large = (plan(mode="safe", selection=some(organization, count)) for count in (2, 20))
+    browser.get(page_of(small, path))
+
+    with CaptureQueriesContext(connection) as few:
+        browser.get(page_of(small, path))
+    with CaptureQueriesContext(connection) as many:
+        browser.get(page_of(large, path))
+
+    assert len(many) == len(few)
+
+
+@pytest.mark.parametrize("path", ["?tab=nothing", "?after=x", "?after=99999999999999999999999", "?search=%00"])
+def test_bad_values_in_the_address_break_nothing(plan: Callable[..., Operation], browser: Client, path: str) -> None:
+    operation = plan(mode="safe")
+
+    assert browser.get(page_of(operation, path)).status_code == 200
+
+
+def test_export_holds_every_person_and_those_left_out(plan: Callable[..., Operation], viewer: Client) -> None:
+    operation = plan(mode="safe")
+
+    answer = viewer.get(page_of(operation, "export/"))
+    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig"))))  # type: ignore[arg-type]
+
+    assert sum(row["status"] != "left_out" for row in rows) == operation.planned_count
+    assert sum(row["status"] == "left_out" for row in rows) == sum(operation.left_out.values())
+    assert AuditEvent.objects.filter(action="operation.exported").count() == 1
+
+
+# --- applying and deciding ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", ["", "2", "many", "-3"])
+def test_preview_is_not_applied_when_the_count_is_wrong(
+    plan: Callable[..., Operation], browser: Client, organization: Organization, count: str
+) -> None:
+    operation = plan(mode="safe", selection=some(organization, 3))
+
+    answer = browser.post(
+        page_of(operation, "apply/"), {"plan_hash": operation.plan_hash, "confirm_count": count}, headers=HTMX
+    )
+
+    assert answer.status_code == 422
+    assert b"Type 3, the number of users." in answer.content
+    assert Operation.objects.count() == 1
+
+
+def test_preview_is_not_applied_when_the_plan_is_another_one(
+    plan: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    operation = plan(mode="safe", selection=some(organization, 3))
+
+    answer = browser.post(page_of(operation, "apply/"), {"plan_hash": "0" * 64, "confirm_count": "3"})
+
+    assert answer.status_code == 409
+    assert b"This is not the plan that you saw." in answer.content
+
+
+def test_applied_preview_leads_to_its_run_and_cannot_be_applied_twice(
+    plan: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    operation = plan(mode="safe", selection=some(organization, 3))
+    confirmed = {"plan_hash": operation.plan_hash, "confirm_count": "3"}
+
+    answer = browser.post(page_of(operation, "apply/"), confirmed)
+    again = browser.post(page_of(operation, "apply/"), confirmed)
+
+    live = Operation.objects.get(applies=operation)
+    assert answer["Location"] == page_of(live)
+    assert again.status_code == 409
+    assert f"This preview was applied by run #{live.number}." in browser.get(page_of(operation)).content.decode()
+
+
+def held(plan: Callable[..., Operation], organization: Organization, author: Operator) -> Operation:
+    """A live plan for three people that waits, because two are allowed."""
+    organization.max_count = 2
+    organization.save()
+    preview = plan(mode="safe", selection=some(organization, 3))
+    live = apply_preview(operation=preview, plan_hash=preview.plan_hash, actor=Actor.operator(author), operator=author)
+    run_planning(live.pk)
+    live.refresh_from_db()
+    assert live.status == Operation.Status.HELD
+    return live
+
+
+def test_held_plan_says_why_and_who_can_approve(
+    plan: Callable[..., Operation],
+    organization: Organization,
+    author: Operator,
+    approver: Operator,
+    browser: Client,
+) -> None:
+    live = held(plan, organization, author)
+
+    page = browser.get(page_of(live)).content.decode()
+    waiting = browser.get("/o/acme/approvals/").content.decode()
+
+    assert "3 people are more than the limit of 2" in page
+    assert "Approver can approve." in page
+    assert "Nobody approves a plan of their own." in page
+    assert "Suspend 3 users" in waiting
+    assert "Yours: another person decides." in waiting
+
+
+def test_another_person_approves_and_the_decision_is_listed(
+    plan: Callable[..., Operation],
+    organization: Organization,
+    author: Operator,
+    approver: Operator,
+    sign_in: Callable[[Operator], Client],
+) -> None:
+    live = held(plan, organization, author)
+    client = sign_in(approver)
+
+    answer = client.post(page_of(live, "approve/"), {"plan_hash": live.plan_hash, "reason": "seen"})
+
+    live.refresh_from_db()
+    assert answer["Location"] == page_of(live)
+    assert live.status == Operation.Status.QUEUED
+    assert "seen" in client.get("/o/acme/approvals/?view=decided").content.decode()
+
+
+def test_author_cannot_approve_but_withdraw(
+    plan: Callable[..., Operation],
+    organization: Organization,
+    operators: Callable[..., Operator],
+    sign_in: Callable[[Operator], Client],
+) -> None:
+    owner = operators(organization, "owner@aum.example", "owner")
+    live = held(plan, organization, owner)
+    client = sign_in(owner)
+
+    approved = client.post(page_of(live, "approve/"), {"plan_hash": live.plan_hash}, headers=HTMX)
+    without_reason = client.post(page_of(live, "reject/"), {"reason": ""}, headers=HTMX)
+    withdrawn = client.post(page_of(live, "reject/"), {"reason": "Wrong list"}, headers=HTMX)
+
+    live.refresh_from_db()
+    assert approved.status_code == 422  # what htmx shows in place
+    assert b"Nobody approves a plan of their own." in approved.content
+    assert without_reason.status_code == 422
+    assert withdrawn["HX-Redirect"] == page_of(live)
+    assert live.status == Operation.Status.REJECTED
+
+
+def test_one_operator_types_the_count_and_the_password(
+    plan: Callable[..., Operation],
+    organization: Organization,
+    operators: Callable[..., Operator],
+    sign_in: Callable[[Operator], Client],
+) -> None:
+    owner = operators(organization, "owner@aum.example", "owner")
+    live = held(plan, organization, owner)
+    organization.is_one_operator = True
+    organization.save()
+    client = sign_in(owner)
+    asked = {"plan_hash": live.plan_hash, "confirm_count": "3"}
+
+    question = client.get(page_of(live, "approve/")).content.decode()
+    wrong = client.post(page_of(live, "approve/"), asked | {"password": "guess"})
+    right = client.post(page_of(live, "approve/"), asked | {"password": "correct horse battery"})
+
+    assert "Type 3 to confirm" in question
+    assert wrong.status_code == 422
+    assert b"Enter your password once more." in wrong.content
+    assert b"guess" not in wrong.content
+    assert right.status_code == 302
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_run_shows_results_and_ends_its_polling(
+    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    operation = plan(selection=some(organization, 3))
+    queued = browser.get(page_of(operation, "_progress?seen=0"), headers=HTMX)
+    execute(operation)
+
+    page = browser.get(page_of(operation)).content.decode()
+    finished = browser.get(page_of(operation, "_progress?seen=0"), headers=HTMX)
+
+    assert b"every 2s" in queued.content
+    assert b"every" not in finished.content.replace(b"everything", b"")
+    assert finished["HX-Trigger-After-Settle"] == "run-changed"
+    assert 'hx-swap-oob="true"' in finished.content.decode()
+    assert "Suspended" in page
+    assert "Undo run…" in page
+    assert 'aria-valuenow="3"' in page or f'aria-valuenow="{operation.planned_count}"' in page
+
+
+@pytest.mark.parametrize("tab", ["all", "success", "failed", "skipped", "todo", "other"])
+def test_tabs_of_a_run_filter_its_people(
+    plan: Callable[..., Operation],
+    execute: Callable[..., Operation],
+    browser: Client,
+    organization: Organization,
+    tab: str,
+) -> None:
+    operation = execute(plan(selection=some(organization, 2)))
+
+    page = browser.get(page_of(operation, f"?tab={tab}")).content.decode()
+
+    assert ("/o/acme/users/" + str(people_of(operation)[0]) in page) == (tab in ("all", "success", "other"))
+
+
+def people_of(operation: Operation) -> list[int]:
+    return list(operation.items.order_by("pk").values_list("account_id", flat=True))
+
+
+def test_run_asks_the_same_number_of_questions_for_2_and_20(
+    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    many_people = people(organization, 22)
+    small = execute(plan(selection=AccountsSelection(tuple(a.account_id for a in many_people[:2]))))
+    large = execute(plan(selection=AccountsSelection(tuple(a.account_id for a in many_people[2:]))))
+    browser.get(page_of(small))
+
+    with CaptureQueriesContext(connection) as few:
+        browser.get(page_of(small))
+    with CaptureQueriesContext(connection) as many:
+        browser.get(page_of(large))
+
+    assert len(many) == len(few)
+
+
+def test_run_is_paused_resumed_and_stopped(
+    plan: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    operation = plan(selection=some(organization, 3))
+
+    browser.post(page_of(operation, "pause/"))
+    paused = Operation.objects.get(pk=operation.pk).status
+    browser.post(page_of(operation, "resume/"))
+    resumed = Operation.objects.get(pk=operation.pk).status
+    question = browser.get(page_of(operation, "stop/"), headers=HTMX).content.decode()
+    browser.post(page_of(operation, "stop/"))
+
+    assert (paused, resumed) == ("paused", "queued")
+    assert "What is done stays done" in question
+    assert Operation.objects.get(pk=operation.pk).status == "cancelled"
+
+
+def test_button_of_a_page_that_is_out_of_date_says_so(
+    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    operation = execute(plan(selection=some(organization, 2)))
+
+    answer = browser.post(page_of(operation, "pause/"), follow=True)
+
+    assert "no longer in a state that allows this" in answer.content.decode()
+
+
+def test_undo_asks_for_the_count_and_links_both_ways(
+    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    operation = execute(plan(selection=some(organization, 3)))
+
+    wrong = browser.post(page_of(operation, "undo/"), {"confirm_count": "1"})
+    right = browser.post(page_of(operation, "undo/"), {"confirm_count": "3"})
+    undo = Operation.objects.get(undo_of=operation)
+    run_planning(undo.pk)
+    undo.refresh_from_db()
+    execute(undo)
+
+    assert wrong.status_code == 422
+    assert right["Location"] == page_of(undo)
+    assert page_of(undo) in browser.get(page_of(operation)).content.decode()
+    assert page_of(operation) in browser.get(page_of(undo)).content.decode()
+    assert {row.membership_status for row in people(organization, 3)} == {MembershipStatus.ACTIVE}
+
+
+def test_one_person_is_undone_with_a_plain_confirmation(
+    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    operation = execute(plan(selection=some(organization, 3)))
+    subject = operation.items.order_by("pk")[0].subject
+    url = page_of(operation, f"undo/?account={subject}")
+
+    question = browser.get(url).content.decode()
+    browser.post(url)
+    undo = Operation.objects.get(undo_of=operation)
+    run_planning(undo.pk)
+
+    assert "to confirm" not in question
+    assert set(undo.items.values_list("subject", flat=True)) == {subject}
+
+
+def test_undo_can_be_previewed_first(
+    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    operation = execute(plan(selection=some(organization, 2)))
+
+    answer = browser.post(page_of(operation, "undo-preview/"))
+    preview = Operation.objects.get(undo_of=operation)
+    run_planning(preview.pk)
+
+    assert preview.mode == "safe"
+    assert "Restore 2 users…" in browser.get(answer["Location"]).content.decode()
+
+
+def test_retry_of_a_run_without_failures_says_so(
+    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    operation = execute(plan(selection=some(organization, 2)))
+
+    answer = browser.post(page_of(operation, "retry/"), follow=True)
+
+    assert "Nothing failed in this run." in answer.content.decode()
+
+
+def test_previews_and_runs_of_one_person_are_listed(
+    plan: Callable[..., Operation], execute: Callable[..., Operation], viewer: Client, organization: Organization
+) -> None:
+    account = people(organization, 1)[0]
+    plan(mode="safe", selection=some(organization, 1))
+    execute(plan(selection=some(organization, 1)))
+
+    page = viewer.get(f"/o/acme/users/{account.pk}/runs/").content.decode()
+    timeline = viewer.get(f"/o/acme/users/{account.pk}/").content.decode()
+
+    assert "Found by preview" in page
+    assert "Suspended" in page
+    assert "run #2" in timeline
