@@ -20,6 +20,22 @@ KINDS = (
     Operation.Kind.MANUAL_OPERATION,
 )
 
+# Families of actions in the log: an action begins with one of these.
+FAMILIES = (
+    ("account.", "People"),
+    ("operation.", "Runs"),
+    ("rule.", "Rules"),
+    ("sync.", "Syncs"),
+    ("exemption.", "Exemptions"),
+    ("group.", "Groups"),
+    ("operator.", "Roles"),
+    ("token.", "Tokens"),
+    ("organization.", "Settings"),
+    ("credentials.", "Credentials"),
+    ("kill_switch.", "Emergency stop"),
+    ("audit.", "Log"),
+)
+
 
 class AuditFilterForm(forms.Form):
     """The query string of `/audit/`; what is wrong in it is left out, and named on the page."""
@@ -44,6 +60,7 @@ class AuditFilterForm(forms.Form):
     status = forms.MultipleChoiceField(
         required=False, choices=[(word, label) for word, (label, _, _) in STATUS_WORDS.items()]
     )
+    action = forms.ChoiceField(required=False, choices=[("", "Any"), *FAMILIES])
     outcome = forms.ChoiceField(required=False, choices=[("", "Any"), *AuditEvent.Outcome.choices])
 
     def value(self, name: str) -> Any:
@@ -88,6 +105,7 @@ class AuditFilterForm(forms.Form):
         return EventFilters(
             search=self.value("q"),
             actor=self.value("performer"),
+            action=self.value("action"),
             outcome=self.value("outcome"),
             since=since,
             until=until,

@@ -348,6 +348,29 @@ def test_polling_ends_with_the_sync(organization: Organization, client_of: Clien
     assert done["HX-Refresh"] == "true"
 
 
+def test_a_distrusted_sync_is_accepted_with_a_reason_by_those_who_may(
+    organization: Organization, client_of: ClientOf
+) -> None:
+    sync = SyncRun.objects.create(
+        organization=organization,
+        status="succeeded",
+        is_trusted=False,
+        distrust_reasons=["Half of the people are gone."],
+    )
+    url = reverse("dashboard:sync", args=[organization.slug, sync.pk])
+    approver = client_of(organization, Role.APPROVER)
+
+    refused = client_of(organization, Role.ADMIN).post(url, {"reason": "Fine"})
+    without = approver.post(url, {"reason": ""})
+    approver.post(url, {"reason": "We left a company"})
+
+    assert (refused.status_code, without.status_code) == (403, 422)
+    sync.refresh_from_db()
+    assert sync.is_trusted
+    assert sync.baseline_reason == "We left a company"
+    assert approver.post(url, {"reason": "Again"}).status_code == 422
+
+
 def test_an_alert_is_closed_by_those_who_may(organization: Organization, client_of: ClientOf) -> None:
     alert = raise_alert(organization=organization, kind="x", severity="error", title="Look here")
     url = reverse("dashboard:close-alert", args=[organization.slug, alert.pk])

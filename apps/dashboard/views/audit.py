@@ -48,7 +48,14 @@ def audit(request: OrganizationRequest) -> HttpResponseBase:
 
 def _active(form: AuditFilterForm, view: str) -> int:
     """How many filters narrow the list."""
-    names = ["q", "performer", "when", "since", "until", *(["type", "status"] if view == "runs" else ["outcome"])]
+    names = [
+        "q",
+        "performer",
+        "when",
+        "since",
+        "until",
+        *(["type", "status"] if view == "runs" else ["outcome", "action"]),
+    ]
     return sum(1 for name in names if form.value(name))
 
 

@@ -26,14 +26,17 @@ from apps.dashboard.selectors import (
 )
 from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
+from apps.operators.views import add_errors
+from apps.organizations.forms import ReasonForm
 from apps.organizations.models import Alert, Organization
 from apps.organizations.selectors import connection_state, open_alerts
 from apps.organizations.services import resolve_alert
 from apps.rules.selectors import next_run_at, rules
 from apps.users.models import ProtectedGroup, SyncRun
 from apps.users.selectors import dashboard_counts, data_trust, latest_merged_sync, latest_sync
-from apps.users.services import request_sync
+from apps.users.services import accept_baseline, request_sync
 from aum.common.csv import neutralise
+from aum.common.errors import DomainError
 
 # After this time a poll that still runs asks less often.
 _SLOW_AFTER = timedelta(minutes=1)
@@ -141,12 +144,31 @@ def sync_progress(request: OrganizationRequest) -> HttpResponseBase:
 
 @require(Permission.VIEW)
 def sync_detail(request: OrganizationRequest, pk: int) -> HttpResponseBase:
-    """One sync: what it read, changed, and how it was judged."""
+    """One sync: what it read, changed, how it was judged; and, where it is distrusted, accepting what it found."""
     sync = SyncRun.objects.of(organization_of(request)).filter(pk=pk).first()
     if sync is None:
         raise Http404
-    context = {"sync": sync, "sync_words": sync_summary(sync), "is_open": sync.status in SyncRun.OPEN}
-    return render(request, "dashboard/sync.html", context)
+    form = ReasonForm(request.POST or None)
+    if request.method == "POST":
+        if not request.access.may(Permission.APPROVE):
+            return render(request, "operators/refused.html", {"permission": Permission.APPROVE}, status=403)
+        if form.is_valid():
+            try:
+                accept_baseline(sync_run=sync, reason=form.cleaned_data["reason"], actor=request.access.actor)
+            except DomainError as error:
+                add_errors(form, error)
+            else:
+                messages.success(request, "The new state is accepted. Live rules work again.")
+                return redirect("dashboard:sync", organization_of(request).slug, pk)
+    merged = latest_merged_sync(organization_of(request))
+    context = {
+        "sync": sync,
+        "sync_words": sync_summary(sync),
+        "is_open": sync.status in SyncRun.OPEN,
+        "is_acceptable": merged is not None and merged.pk == sync.pk and sync.is_trusted is False,
+        "form": form,
+    }
+    return render(request, "dashboard/sync.html", context, status=422 if form.errors else 200)
 
 
 @require(Permission.VIEW)
