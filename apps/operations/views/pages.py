@@ -408,7 +408,8 @@ def progress(request: OrganizationRequest, number: int) -> HttpResponse:
             context = {**_shared_context(request, operation), "progress": _planning_progress(operation)}
             return render(request, "operations/_planning.html", context)
         return HttpResponseClientRefresh()
-    if request.GET.get("from") == "plan":
+    if "seen" not in request.GET:
+        # Asked by the page of a plan that runs by now: that page has no place for the parts of a run.
         return HttpResponseClientRefresh()
     context = _progress_context(request, operation)
     summary: RunSummary = context["summary"]
