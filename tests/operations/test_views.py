@@ -5,23 +5,69 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.operations.models import Operation, OperationItem
 from apps.operations.selection import AccountsSelection
 from apps.operations.services import apply_preview, run_planning
 from apps.operators.models import Operator
-from apps.organizations.models import Organization
+from apps.organizations.models import Credential, Directory, Organization
 from apps.organizations.recorder import Actor
-from apps.sandbox.server import Sandbox
-from apps.users.models import Account, AccountStatus, ClaimStatus, MembershipStatus
+from apps.users.models import Account, AccountStatus, ClaimStatus, DirectoryMembership, MembershipStatus, SyncRun
 
 HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def organization(db: None) -> Organization:
+    """Connected in name only, with 25 idle people and two protected ones: plans are made without a call."""
+    now = timezone.now()
+    organization = Organization.objects.create(
+        slug="acme",
+        name="Acme",
+        org_id="acme",
+        api_url="http://127.0.0.1:1",
+        activity_margin_hours=0,
+        max_share_percent=90,
+    )
+    for kind in Credential.Kind.values:
+        Credential.objects.create(
+            organization=organization, kind=kind, reference="env:NOTHING", set_at=now, set_by="test"
+        )
+    directory = Directory.objects.create(organization=organization, directory_id="main", name="Main", seen_at=now)
+    for number in range(27):
+        seen_at = now - timedelta(days=90 + number)
+        account = Account.objects.create(
+            organization=organization,
+            account_id=f"557058:{number}",
+            name=f"An Example {number}",
+            sort_name=f"an example {number}",
+            email=f"an{number}@example.com",
+            account_status=AccountStatus.ACTIVE,
+            membership_status=MembershipStatus.ACTIVE,
+            claim_status=ClaimStatus.MANAGED,
+            products=1,
+            jira_activity=3,
+            jira_last_active_at=seen_at,
+            last_active_at=seen_at,
+            added_to_org_at=now - timedelta(days=400),
+            is_activity_read=True,
+            is_org_admin=number > 24,
+        )
+        DirectoryMembership.objects.create(
+            organization=organization, account=account, directory=directory, status=MembershipStatus.ACTIVE
+        )
+    SyncRun.objects.create(
+        organization=organization, status=SyncRun.Status.SUCCEEDED, is_trusted=True, started_at=now, finished_at=now
+    )
+    return organization
 
 
 @pytest.fixture
@@ -73,9 +119,7 @@ def some(organization: Organization, count: int = 3) -> AccountsSelection:
 # --- planning from the users list -----------------------------------------------------------------------------------
 
 
-def test_selected_people_become_a_preview_and_nothing_is_written(
-    organization: Organization, browser: Client, sandbox: Sandbox
-) -> None:
+def test_selected_people_become_a_preview_and_nothing_is_written(organization: Organization, browser: Client) -> None:
     chosen = people(organization, 2)
 
     answer = browser.post("/o/acme/runs/new/", {"action": "suspend", "accounts": [row.pk for row in chosen]})
@@ -120,7 +164,6 @@ def test_senseless_selection_says_what_is_missing(
 
 def test_person_of_another_organisation_cannot_be_selected(
     organization: Organization,
-    connect: Callable[..., Organization],
     browser: Client,
 ) -> None:
     other = Organization.objects.create(slug="other", name="Other", org_id="other", api_url="http://localhost")
@@ -338,7 +381,7 @@ def test_held_plan_says_why_and_who_can_approve(
 
     assert "3 people are more than the limit of 2" in page
     assert "Approver can approve." in page
-    assert "Nobody approves a plan of their own." in page
+    assert "Your role does not include approvals." in page
     assert "Suspend 3 users" in waiting
     assert "Yours: another person decides." in waiting
 
@@ -410,60 +453,6 @@ def test_one_operator_types_the_count_and_the_password(
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
-def test_run_shows_results_and_ends_its_polling(
-    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
-) -> None:
-    operation = plan(selection=some(organization, 3))
-    queued = browser.get(page_of(operation, "_progress?seen=0"), headers=HTMX)
-    execute(operation)
-
-    page = browser.get(page_of(operation)).content.decode()
-    finished = browser.get(page_of(operation, "_progress?seen=0"), headers=HTMX)
-
-    assert b"every 2s" in queued.content
-    assert b"every" not in finished.content.replace(b"everything", b"")
-    assert finished["HX-Trigger-After-Settle"] == "run-changed"
-    assert 'hx-swap-oob="true"' in finished.content.decode()
-    assert "Suspended" in page
-    assert "Undo run…" in page
-    assert 'aria-valuenow="3"' in page or f'aria-valuenow="{operation.planned_count}"' in page
-
-
-@pytest.mark.parametrize("tab", ["all", "success", "failed", "skipped", "todo", "other"])
-def test_tabs_of_a_run_filter_its_people(
-    plan: Callable[..., Operation],
-    execute: Callable[..., Operation],
-    browser: Client,
-    organization: Organization,
-    tab: str,
-) -> None:
-    operation = execute(plan(selection=some(organization, 2)))
-
-    page = browser.get(page_of(operation, f"?tab={tab}")).content.decode()
-
-    assert ("/o/acme/users/" + str(people_of(operation)[0]) in page) == (tab in ("all", "success", "other"))
-
-
-def people_of(operation: Operation) -> list[int]:
-    return list(operation.items.order_by("pk").values_list("account_id", flat=True))
-
-
-def test_run_asks_the_same_number_of_questions_for_2_and_20(
-    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
-) -> None:
-    many_people = people(organization, 22)
-    small = execute(plan(selection=AccountsSelection(tuple(a.account_id for a in many_people[:2]))))
-    large = execute(plan(selection=AccountsSelection(tuple(a.account_id for a in many_people[2:]))))
-    browser.get(page_of(small))
-
-    with CaptureQueriesContext(connection) as few:
-        browser.get(page_of(small))
-    with CaptureQueriesContext(connection) as many:
-        browser.get(page_of(large))
-
-    assert len(many) == len(few)
-
-
 def test_run_is_paused_resumed_and_stopped(
     plan: Callable[..., Operation], browser: Client, organization: Organization
 ) -> None:
@@ -479,86 +468,3 @@ def test_run_is_paused_resumed_and_stopped(
     assert (paused, resumed) == ("paused", "queued")
     assert "What is done stays done" in question
     assert Operation.objects.get(pk=operation.pk).status == "cancelled"
-
-
-def test_button_of_a_page_that_is_out_of_date_says_so(
-    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
-) -> None:
-    operation = execute(plan(selection=some(organization, 2)))
-
-    answer = browser.post(page_of(operation, "pause/"), follow=True)
-
-    assert "no longer in a state that allows this" in answer.content.decode()
-
-
-def test_undo_asks_for_the_count_and_links_both_ways(
-    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
-) -> None:
-    operation = execute(plan(selection=some(organization, 3)))
-
-    wrong = browser.post(page_of(operation, "undo/"), {"confirm_count": "1"})
-    right = browser.post(page_of(operation, "undo/"), {"confirm_count": "3"})
-    undo = Operation.objects.get(undo_of=operation)
-    run_planning(undo.pk)
-    undo.refresh_from_db()
-    execute(undo)
-
-    assert wrong.status_code == 422
-    assert right["Location"] == page_of(undo)
-    assert page_of(undo) in browser.get(page_of(operation)).content.decode()
-    assert page_of(operation) in browser.get(page_of(undo)).content.decode()
-    assert {row.membership_status for row in people(organization, 3)} == {MembershipStatus.ACTIVE}
-
-
-def test_one_person_is_undone_with_a_plain_confirmation(
-    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
-) -> None:
-    operation = execute(plan(selection=some(organization, 3)))
-    subject = operation.items.order_by("pk")[0].subject
-    url = page_of(operation, f"undo/?account={subject}")
-
-    question = browser.get(url).content.decode()
-    browser.post(url)
-    undo = Operation.objects.get(undo_of=operation)
-    run_planning(undo.pk)
-
-    assert "to confirm" not in question
-    assert set(undo.items.values_list("subject", flat=True)) == {subject}
-
-
-def test_undo_can_be_previewed_first(
-    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
-) -> None:
-    operation = execute(plan(selection=some(organization, 2)))
-
-    answer = browser.post(page_of(operation, "undo-preview/"))
-    preview = Operation.objects.get(undo_of=operation)
-    run_planning(preview.pk)
-
-    assert preview.mode == "safe"
-    assert "Restore 2 users…" in browser.get(answer["Location"]).content.decode()
-
-
-def test_retry_of_a_run_without_failures_says_so(
-    plan: Callable[..., Operation], execute: Callable[..., Operation], browser: Client, organization: Organization
-) -> None:
-    operation = execute(plan(selection=some(organization, 2)))
-
-    answer = browser.post(page_of(operation, "retry/"), follow=True)
-
-    assert "Nothing failed in this run." in answer.content.decode()
-
-
-def test_previews_and_runs_of_one_person_are_listed(
-    plan: Callable[..., Operation], execute: Callable[..., Operation], viewer: Client, organization: Organization
-) -> None:
-    account = people(organization, 1)[0]
-    plan(mode="safe", selection=some(organization, 1))
-    execute(plan(selection=some(organization, 1)))
-
-    page = viewer.get(f"/o/acme/users/{account.pk}/runs/").content.decode()
-    timeline = viewer.get(f"/o/acme/users/{account.pk}/").content.decode()
-
-    assert "Found by preview" in page
-    assert "Suspended" in page
-    assert "run #2" in timeline

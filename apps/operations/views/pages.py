@@ -197,10 +197,13 @@ def _preview_rows(
         return _gone_lines(operation, found, now), more
     signs = {"new": "new", "kept": "kept"}
     places = _directories(operation)
-    return [
-        item_line(item, now, signs.get(tab, ("new" if item.is_new else "kept") if has_previous else ""), places)
-        for item in found
-    ], more
+    lines = []
+    for item in found:
+        sign = signs.get(tab, "")
+        if not sign and has_previous:
+            sign = "new" if item.is_new else "kept"
+        lines.append(item_line(item, now, sign, places))
+    return lines, more
 
 
 def _directories(operation: Operation) -> dict[str, str]:

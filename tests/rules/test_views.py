@@ -1,0 +1,415 @@
+"""Pages of Scheduler & Cleanup: list, editor, buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from apps.audit.models import AuditEvent
+from apps.operations.models import Operation
+from apps.operations.services import run_planning
+from apps.operators.models import Operator
+from apps.organizations.models import Organization
+from apps.rules.models import CleanupRule
+from apps.users.models import Account, Group, SyncRun
+from tests.rules.conftest import make_organization
+
+
+@pytest.fixture
+def sign_in(organization: Organization, operators: Callable[..., Operator]) -> Callable[..., Client]:
+    """A browser in which somebody with these roles is signed in."""
+
+    def make(*roles: str, of: Organization | None = None) -> Client:
+        client = Client()
+        client.force_login(operators(of or organization, f"{'-'.join(roles)}@aum.example", *roles))
+        return client
+
+    return make
+
+
+def typed(**fields: Any) -> dict[str, Any]:
+    """What the editor sends: the documented example, in Safe mode."""
+    values: dict[str, Any] = {
+        "name": "Jira idle 60 days",
+        "mode": "safe",
+        "action": "suspend",
+        "inactive_products": ["jira"],
+        "inactive_days": "60",
+        "target": "all_except_protected",
+        "recurrence": "weekly",
+        "weekdays": ["3"],
+        "month_day": "1",
+        "run_at": "06:00",
+        "never_active_days": "",
+        "max_count": "",
+        "max_share_percent": "",
+    }
+    return {name: value for name, value in (values | fields).items() if value is not None}
+
+
+def edited(rule: CleanupRule, **fields: Any) -> dict[str, Any]:
+    """What the editor sends for `rule` as it stands (made by `make_rule`), with changes."""
+    stored = typed(
+        name=rule.name,
+        mode=rule.mode,
+        inactive_products=[],
+        recurrence="daily",
+        weekdays=[],
+        month_day="",
+        version=str(rule.version),
+        rule=str(rule.pk),
+    )
+    return {name: value for name, value in (stored | fields).items() if value is not None}
+
+
+# --- the list -------------------------------------------------------------------------------------------------------
+
+
+def test_empty_list_offers_the_first_rule(organization: Organization, sign_in: Callable[..., Client]) -> None:
+    page = sign_in("admin").get("/o/acme/rules/").content.decode()
+
+    assert "No rules yet" in page
+    assert "/o/acme/rules/new/" in page
+
+
+def test_list_says_what_each_rule_does(
+    make_rule: Callable[..., CleanupRule],
+    make_group: Callable[..., Group],
+    sign_in: Callable[..., Client],
+) -> None:
+    groups = [make_group(name) for name in ("jira-admins", "exec", "break-glass")]
+    make_rule(
+        name="JSM agents",
+        action="remove_product_access",
+        target_products=("jsm",),
+        recurrence="monthly",
+        month_day=31,
+        protected_groups=tuple(group.pk for group in groups),
+    )
+    make_rule(name="Everybody", inactive_days=90)
+
+    page = sign_in("viewer").get("/o/acme/rules/").content.decode()
+
+    assert "JSM" in page
+    assert "Monthly, last day" in page
+    assert "break-glass, exec +1" in page
+    assert "Runs globally" in page
+    assert "90 days" in page
+    assert "Never run" in page
+
+
+def test_views_show_only_their_rules(make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client]) -> None:
+    make_rule(name="Safe one")
+    make_rule(name="Live one", mode="live")
+    client = sign_in("viewer")
+
+    live = client.get("/o/acme/rules/?view=live").content.decode()
+    unknown = client.get("/o/acme/rules/?view=other")
+
+    assert "Live one" in live
+    assert "Safe one" not in live
+    assert unknown.status_code == 200
+
+
+def test_list_asks_the_same_number_of_questions_for_2_and_20(
+    make_rule: Callable[..., CleanupRule], make_group: Callable[..., Group], sign_in: Callable[..., Client]
+) -> None:
+    group = make_group("jira-admins")
+    client = sign_in("owner")
+    for number in range(2):
+        make_rule(name=f"Rule {number}", protected_groups=(group.pk,))
+    client.get("/o/acme/rules/")
+    with CaptureQueriesContext(connection) as few:
+        client.get("/o/acme/rules/")
+    for number in range(2, 20):
+        make_rule(name=f"Rule {number}", protected_groups=(group.pk,))
+    with CaptureQueriesContext(connection) as many:
+        client.get("/o/acme/rules/")
+
+    assert len(many) == len(few)
+
+
+# --- who may --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["viewer", "helpdesk", "approver"])
+@pytest.mark.parametrize("button", ["run", "pause", "resume", "duplicate", "delete", "edit"])
+def test_other_roles_cannot_press_the_buttons(
+    make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client], role: str, button: str
+) -> None:
+    rule = make_rule()
+
+    answer = sign_in(role).post(f"/o/acme/rules/{rule.pk}/{button}/", edited(rule, name="Taken over"))
+
+    assert answer.status_code == 403
+    rule.refresh_from_db()
+    assert (rule.name, rule.is_paused, rule.deleted_at) == ("Suspend after 60 days", False, None)
+
+
+def test_viewer_reads_a_rule_and_the_reason_why_it_cannot_be_saved(
+    make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client]
+) -> None:
+    rule = make_rule()
+    client = sign_in("viewer")
+
+    page = client.get(f"/o/acme/rules/{rule.pk}/edit/").content.decode()
+
+    assert "Only Admins and Owners save rules." in page
+    assert client.get("/o/acme/rules/new/").status_code == 403
+
+
+@pytest.mark.parametrize("path", ["edit", "delete"])
+def test_rule_of_another_organisation_does_not_exist(
+    make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client], path: str
+) -> None:
+    rule = make_rule(of=make_organization("other"))
+    client = sign_in("owner")
+
+    shown = client.get(f"/o/acme/rules/{rule.pk}/{path}/")
+    pressed = [client.post(f"/o/acme/rules/{rule.pk}/{button}/") for button in ("run", "preview", "pause", "delete")]
+
+    assert shown.status_code == 404
+    assert {answer.status_code for answer in pressed} == {404}
+
+
+# --- the editor -----------------------------------------------------------------------------------------------------
+
+
+def test_documented_example_is_created(
+    organization: Organization, make_group: Callable[..., Group], sign_in: Callable[..., Client]
+) -> None:
+    admins = make_group("jira-admins")
+
+    answer = sign_in("admin").post("/o/acme/rules/new/", typed(protected_groups=[admins.pk]))
+
+    rule = CleanupRule.objects.get()
+    assert answer["Location"] == "/o/acme/rules/"
+    assert (rule.action, rule.inactive_products, rule.inactive_days, rule.weekdays) == ("suspend", ["jira"], 60, [3])
+    assert [group.name for group in rule.protected_groups.all()] == ["jira-admins"]
+    assert AuditEvent.objects.filter(action="rule.created").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"name": ""}, "Give the rule a name."),
+        ({"inactive_days": "0"}, "Enter 1 or more days"),
+        ({"inactive_days": "-3"}, "Enter 1 or more days"),
+        ({"inactive_days": "soon"}, "Enter 1 or more days"),
+        ({"inactive_days": "99999999999999999999"}, "Enter"),
+        ({"include_never_active": "on", "never_active_days": "0"}, "Enter 1 or more days"),
+        ({"action": "explode"}, "Choose one of"),
+        ({"action": "remove_product_access"}, "Choose at least one product."),
+        ({"target": "specified_groups"}, "Choose at least one group"),
+        ({"protected_groups": ["999999"]}, "does not exist in this organisation"),
+        ({"protected_groups": ["<script>"]}, "does not exist in this organisation"),
+        ({"weekdays": []}, "Choose at least one day of the week."),
+        ({"recurrence": "monthly", "month_day": "32"}, "Choose a day of the month"),
+        ({"run_at": "25:99"}, "Enter a time such as 06:00."),
+        ({"max_share_percent": "lots"}, "Enter a percentage"),
+        ({"max_count": "0"}, "Enter a whole number"),
+        ({"mode": "live"}, "Live mode needs a preview"),
+    ],
+)
+def test_impossible_values_are_named_at_their_field_and_kept(
+    organization: Organization, sign_in: Callable[..., Client], fields: dict[str, Any], sentence: str
+) -> None:
+    answer = sign_in("admin").post("/o/acme/rules/new/", typed(**fields))
+
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert page.count(sentence) >= 2  # in the summary and at the field
+    assert 'value="Jira idle 60 days"' in page or fields.get("name") == ""
+    assert not CleanupRule.objects.exists()
+
+
+def test_taken_name_is_refused(make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client]) -> None:
+    make_rule(name="Jira idle 60 days")
+
+    answer = sign_in("admin").post("/o/acme/rules/new/", typed())
+
+    assert answer.status_code == 422
+    assert b"Another rule has this name." in answer.content
+
+
+def test_address_fills_in_a_new_rule(organization: Organization, sign_in: Callable[..., Client]) -> None:
+    page = sign_in("admin").get("/o/acme/rules/new/?action=suspend&products=jira&days=30&name=Jira+30").content.decode()
+
+    assert 'value="Jira 30"' in page
+    assert 'name="inactive_days" inputmode="numeric" value="30"' in page
+    assert 'name="inactive_products" value="jira" checked' in page
+
+
+def test_summary_counts_by_reason_and_says_who_is_left_out(
+    organization: Organization,
+    make_account: Callable[..., Account],
+    make_group: Callable[..., Group],
+    trusted_sync: SyncRun,
+    sign_in: Callable[..., Client],
+) -> None:
+    admins = make_group("jira-admins")
+    make_account("idle", idle_days=90)
+    make_account("admin", idle_days=90, groups=[admins])
+    make_account("busy", idle_days=1)
+
+    answer = sign_in("admin").post("/o/acme/rules/_estimate", typed(protected_groups=[admins.pk], name=""))
+
+    page = answer.content.decode()
+    assert "<b>1</b> user" in page
+    assert "Skipped: protected" in page
+    assert "Every Thursday at 06:00 UTC, suspend users" in page
+    assert 'id="next-cleanup"' in page
+
+
+def test_summary_of_impossible_values_counts_nothing(
+    organization: Organization, sign_in: Callable[..., Client]
+) -> None:
+    answer = sign_in("admin").post("/o/acme/rules/_estimate", typed(inactive_days="x"))
+
+    assert answer.status_code == 200
+    assert "Matches now" not in answer.content.decode()
+
+
+def test_find_button_searches_groups_without_script_and_keeps_what_was_chosen(
+    organization: Organization, make_group: Callable[..., Group], sign_in: Callable[..., Client]
+) -> None:
+    chosen = make_group("jira-admins")
+    for number in range(20):
+        make_group(f"aaa-{number:02}")
+    make_group("zebra")
+
+    answer = sign_in("admin").post(
+        "/o/acme/rules/new/",
+        typed(protected_groups=[chosen.pk], find="protected_groups", protected_groups_search="zeb"),
+    )
+
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert "zebra" in page
+    assert f'name="protected_groups" value="{chosen.pk}" checked' in page
+    assert not CleanupRule.objects.exists()
+
+
+def test_group_search_shows_only_groups_of_the_organisation(
+    organization: Organization, make_group: Callable[..., Group], sign_in: Callable[..., Client]
+) -> None:
+    make_group("contractors")
+    make_group("contractors-elsewhere", of=make_organization("other"))
+    client = sign_in("viewer")
+
+    found = client.get("/o/acme/rules/_groups?field=target_groups&target_groups_search=contr").content.decode()
+
+    assert "contractors" in found
+    assert "elsewhere" not in found
+    assert client.get("/o/acme/rules/_groups?field=name").status_code == 404
+
+
+def test_edit_is_refused_when_somebody_else_was_faster(
+    make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client]
+) -> None:
+    rule = make_rule()
+    client = sign_in("admin")
+    client.post(f"/o/acme/rules/{rule.pk}/edit/", edited(rule, inactive_days="70"))
+
+    late = client.post(f"/o/acme/rules/{rule.pk}/edit/", edited(rule, inactive_days="80"))
+
+    rule.refresh_from_db()
+    assert late.status_code == 409
+    assert b"changed this rule" in late.content
+    assert (rule.inactive_days, rule.version) == (70, 2)
+
+
+def test_live_needs_a_preview_of_exactly_the_saved_rule(
+    make_rule: Callable[..., CleanupRule],
+    trusted_sync: SyncRun,
+    sign_in: Callable[..., Client],
+) -> None:
+    rule = make_rule()
+    client = sign_in("admin")
+
+    before = client.post(f"/o/acme/rules/{rule.pk}/edit/", edited(rule, mode="live"))
+    previewed = client.post(f"/o/acme/rules/{rule.pk}/preview/")
+    run_planning(Operation.objects.get().pk)
+    with_change = client.post(f"/o/acme/rules/{rule.pk}/edit/", edited(rule, mode="live", inactive_days="30"))
+    after = client.post(f"/o/acme/rules/{rule.pk}/edit/", edited(rule, mode="live"))
+
+    rule.refresh_from_db()
+    assert before.status_code == 422
+    assert b"Live mode needs a preview" in before.content
+    assert previewed["Location"] == "/o/acme/runs/1/"
+    assert with_change.status_code == 422
+    assert b"these fields differ" in with_change.content
+    assert after.status_code == 302
+    assert rule.mode == "live"
+
+
+# --- buttons --------------------------------------------------------------------------------------------------------
+
+
+def test_switch_pauses_and_resumes_and_answers_with_the_list(
+    make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client]
+) -> None:
+    rule = make_rule()
+    client = sign_in("admin")
+
+    paused = client.post(f"/o/acme/rules/{rule.pk}/pause/", headers={"HX-Request": "true"})
+    resumed = client.post(f"/o/acme/rules/{rule.pk}/resume/")
+
+    assert b"<html" not in paused.content
+    assert b"is paused. It does not run until it is resumed." in paused.content
+    assert resumed["Location"] == "/o/acme/rules/"
+    rule.refresh_from_db()
+    assert not rule.is_paused
+
+
+def test_run_now_of_a_paused_rule_says_why_not(
+    make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client]
+) -> None:
+    rule = make_rule()
+    client = sign_in("admin")
+    client.post(f"/o/acme/rules/{rule.pk}/pause/")
+
+    answer = client.post(f"/o/acme/rules/{rule.pk}/run/", follow=True)
+
+    assert answer.redirect_chain[-1][0] == "/o/acme/rules/"
+    assert "paused" in answer.content.decode()
+    assert not Operation.objects.exists()
+
+
+def test_copy_opens_in_the_editor_in_safe_mode(
+    make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client]
+) -> None:
+    rule = make_rule(mode="live")
+
+    answer = sign_in("admin").post(f"/o/acme/rules/{rule.pk}/duplicate/")
+
+    copy = CleanupRule.objects.exclude(pk=rule.pk).get()
+    assert answer["Location"] == f"/o/acme/rules/{copy.pk}/edit/"
+    assert copy.mode == "safe"
+
+
+def test_deleting_needs_the_name_of_the_rule(
+    make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client]
+) -> None:
+    rule = make_rule()
+    client = sign_in("admin")
+    url = f"/o/acme/rules/{rule.pk}/delete/"
+
+    dialog = client.get(url, headers={"HX-Request": "true"})
+    wrong = client.post(url, {"confirm_name": "suspend after 60 days"})
+    right = client.post(url, {"confirm_name": rule.name})
+
+    rule.refresh_from_db()
+    assert dialog.content.strip().startswith(b"<dialog")
+    assert wrong.status_code == 422
+    assert right.status_code == 302
+    assert rule.deleted_at is not None
+    assert timezone.now() - rule.deleted_at < timedelta(minutes=1)
+    assert client.get(f"/o/acme/rules/{rule.pk}/edit/").status_code == 404
