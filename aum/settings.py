@@ -251,6 +251,8 @@ CELERY_TASK_TIME_LIMIT = 1800
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+# Written after each task that was sent: health checks read from it whether beat is alive.
+CELERY_BEAT_SYNC_EVERY = 1
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 CELERY_BEAT_SCHEDULE = {
     name: {"task": name, "schedule": seconds}

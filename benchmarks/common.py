@@ -40,13 +40,14 @@ def arguments(description: str, *, people: int, rounds: int) -> argparse.Argumen
 @contextlib.contextmanager
 def django() -> Iterator[None]:
     """Django on a database of its own: on the servers of DATABASE_URL and REDIS_URL, or on throwaway ones."""
+    # Before anything of `aum` is imported: it would choose the settings of a deployment.
+    os.environ["DJANGO_SETTINGS_MODULE"] = "aum.settings_test"
     from tests.runtime_servers import postgres, valkey
 
     with contextlib.ExitStack() as stack:
         server = os.environ.get("DATABASE_URL") or stack.enter_context(postgres())
         os.environ["REDIS_URL"] = os.environ.get("REDIS_URL") or stack.enter_context(valkey())
         os.environ["DATABASE_URL"] = stack.enter_context(_database(server))
-        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aum.settings_test")
         import django as framework
 
         framework.setup()

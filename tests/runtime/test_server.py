@@ -164,7 +164,7 @@ def test_the_web_server_answers_again_when_postgres_and_valkey_were_killed(first
     assert wait_for(lambda: first.get("/readyz") in {200, 401, 403} and first.get("/login/") == 200, seconds=40)
 
 
-@pytest.mark.parametrize("name", ["gunicorn", "celery --quiet -A aum worker"])
+@pytest.mark.parametrize("name", ["gunicorn", "worker -n worker@", "worker -n runner@"])
 def test_children_end_with_their_killed_master_and_it_starts_again(first: Started, name: str) -> None:
     before = {pid for pid, command in first.processes().items() if name in command}
 
