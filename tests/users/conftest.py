@@ -105,7 +105,7 @@ def make_account(organization: Organization, **fields: Any) -> Account:
 
 
 def make_group(organization: Organization, name: str, **fields: Any) -> Group:
-    directory = Directory.objects.of(organization).first()
+    directory: Directory = Directory.objects.of(organization).earliest("pk")
     group: Group = Group.objects.create(
         organization=organization, directory=directory, group_id=f"g-{name}", name=name, **fields
     )

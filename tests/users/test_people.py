@@ -78,7 +78,9 @@ def test_exemption_keeps_the_account_out_and_is_recorded(plain: Organization) ->
     assert account.exempt_until == exemption.until
     assert Account.objects.filter(exempt_q(timezone.now())).get() == account
     event = AuditEvent.objects.get(action="exemption.set")
-    assert (event.reason, event.after["until"]) == ("On parental leave", exemption.until.isoformat())  # type: ignore[union-attr]
+    assert event.after is not None
+    assert exemption.until is not None
+    assert (event.reason, event.after["until"]) == ("On parental leave", exemption.until.isoformat())
 
 
 def test_exemption_for_good_never_ends(plain: Organization) -> None:
