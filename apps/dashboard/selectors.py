@@ -194,7 +194,8 @@ def operation_summary(row: Operation) -> str:
     if row.is_open:
         return f"{row.progress_done:,} of {row.progress_total:,} steps done"
     done = sum(int(row.outcomes.get(code, 0)) for code in ("done", "already_so"))
-    words = f"{done:,} of {row.planned_count:,} processed successfully"
+    what = "users" if row.people_count == row.planned_count else "steps"
+    words = f"{done:,} of {row.planned_count:,} {what} processed successfully"
     return f"{words}. {row.status_detail}" if row.status_detail else words
 
 
@@ -422,6 +423,7 @@ class Arc:
     css: str
     dash: str
     offset: str
+    title: str
 
 
 def donut(parts: Sequence[Part], radius: float = 62, gap: float = 3) -> list[Arc]:
@@ -432,7 +434,8 @@ def donut(parts: Sequence[Part], radius: float = 62, gap: float = 3) -> list[Arc
     arcs, at = [], 0.0
     for part in shown:
         length = around * part.count / total
+        title = f"{part.label}: {part.count:,} users, {100 * part.count / total:.0f}%"
         visible = max(length - (gap if len(shown) > 1 else 0), 0.8)
-        arcs.append(Arc(part.css, f"{visible:.1f} {around:.1f}", f"{-at:.1f}"))
+        arcs.append(Arc(part.css, f"{visible:.1f} {around:.1f}", f"{-at:.1f}", title))
         at += length
     return arcs

@@ -172,9 +172,10 @@ def test_refused_credentials_reopen_the_dialog_at_the_field(
 ) -> None:
     page = open_page()
     sign_in(page, owner, live_server.url)
-    page.goto("/o/acme/settings/connection/")
+    page.goto("/o/acme/")
 
-    page.get_by_role("button", name="Replace").click()
+    page.get_by_role("link", name="Configure").click()
+    expect(page.get_by_label("Email ID")).not_to_have_value("")
     page.get_by_label("API key", exact=True).fill("wrong")
     page.get_by_role("button", name="Save configuration").click()
 

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 
 import pytest
 from django.db import connection
@@ -18,11 +18,13 @@ from apps.audit.models import AuditEvent
 from apps.audit.services import record
 from apps.dashboard.selectors import distribution, insights, seats
 from apps.operations.models import Operation
-from apps.operators.models import Role
+from apps.operators.models import Operator, Role
 from apps.operators.permissions import ROLE_PERMISSIONS
 from apps.organizations.models import Alert, CapabilityCheck, Credential, Organization
 from apps.organizations.recorder import Actor
 from apps.organizations.services import raise_alert
+from apps.rules.services import create_rule
+from apps.rules.values import RuleInput
 from apps.users.models import SyncRun
 from apps.users.predicates import Context
 from apps.users.selectors import AccountFilters, count_exactly, dashboard_counts
@@ -128,6 +130,8 @@ def test_pages_ask_as_many_queries_for_twenty_rows_as_for_two(
             _operation(organization, number)
             raise_alert(organization=organization, kind="x", severity="info", title="t", dedup_key=f"k{number}")
             SyncRun.objects.create(organization=organization, status="succeeded")
+            values = RuleInput(name=f"Rule {number}", inactive_days=60, run_at=time(6))
+            create_rule(organization=organization, values=values, actor=Actor.system(), operator=Operator.objects.get())
 
     def count() -> int:
         client.get(url)  # figures and counts of the navigation come from the cache from now on

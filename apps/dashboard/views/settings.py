@@ -24,7 +24,7 @@ from apps.organizations.services import (
 )
 from apps.organizations.services.connections import ConnectionRefused
 from apps.users.models import Group, ProtectedGroup, SyncRun
-from apps.users.selectors import groups, latest_merged_sync
+from apps.users.selectors import groups
 from apps.users.services import protect_group, unprotect_group
 from aum.common.errors import DomainError, InvalidInput
 
@@ -77,7 +77,20 @@ def _connection_page(
     request: OrganizationRequest, form: ReplaceCredentialsForm | None = None, results: Any = None, status: int = 200
 ) -> HttpResponseBase:
     organization = organization_of(request)
-    states = credential_states(organization)
+    context = {
+        **_dialog_context(request, form, results),
+        "section": "connection",
+        "state": connection_state(organization),
+        "credentials": credential_states(organization),
+        "checks": list(CapabilityCheck.objects.of(organization)),
+        "last_syncs": list(SyncRun.objects.of(organization).order_by("-id")[:5]),
+    }
+    return render(request, "organizations/connection.html", context, status=status)
+
+
+def _dialog_context(request: OrganizationRequest, form: ReplaceCredentialsForm | None, results: Any) -> dict[str, Any]:
+    """What the dialog "Configure Atlassian API credentials" shows: the saved e-mail and dates, never a secret."""
+    states = credential_states(organization_of(request))
     token = next((state for state in states if state.kind == "api_token"), None)
     key = next((state for state in states if state.kind == "api_key"), None)
     initial = {
@@ -85,24 +98,23 @@ def _connection_page(
         "api_token_expires_on": token.expires_on if token else None,
         "api_key_expires_on": key.expires_on if key else None,
     }
-    context = {
-        "section": "connection",
-        "state": connection_state(organization),
-        "credentials": states,
-        "checks": list(CapabilityCheck.objects.of(organization)),
-        "site": primary_site(organization),
-        "sync": latest_merged_sync(organization),
-        "last_syncs": list(SyncRun.objects.of(organization).order_by("-id")[:5]),
+    return {
+        "site": primary_site(organization_of(request)),
         "form": form or ReplaceCredentialsForm(initial=initial),
         "is_dialog_open": form is not None or "replace" in request.GET,
         "results": results or [],
     }
-    return render(request, "organizations/connection.html", context, status=status)
 
 
 @require(Permission.OWN)
 def replace(request: OrganizationRequest) -> HttpResponseBase:
-    """Save new credentials after Atlassian accepted them. Typed values stay after a refusal, secrets do not."""
+    """Save new credentials after Atlassian accepted them. Typed values stay after a refusal, secrets do not.
+
+    The dashboard asks for the dialog alone, as a fragment.
+    """
+    if request.method != "POST" and request.headers.get("HX-Request"):
+        context = {**_dialog_context(request, None, None), "is_dialog_open": True}
+        return render(request, "organizations/_replace_dialog.html", context)
     if request.method != "POST":
         return redirect("organizations:connection", organization_of(request).slug)
     form = ReplaceCredentialsForm(request.POST)
