@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -107,7 +108,7 @@ def main(arguments: list[str]) -> None:
 
     django.setup()
     name, values = arguments
-    functions = {"connect": connect, "start": start, "undo": undo}
+    functions: dict[str, Callable[..., dict[str, Any]]] = {"connect": connect, "start": start, "undo": undo}
     print(json.dumps(functions[name](**json.loads(values))))
 
 

@@ -269,7 +269,7 @@ class Product:
     def kill(self, name: str, which: Which = "main", *, signum: int = signal.SIGKILL) -> int:
         """kill -9 the main process of a service, or the child of it that used most time; its number."""
         pids = wait_for(lambda: self.pids(name, which), seconds=30, what=f"a {which} process of {name}")
-        pid = max(pids, key=_ticks)
+        pid: int = max(pids, key=_ticks)
         os.kill(pid, signum)
         wait_for(lambda: pid not in processes(), seconds=10, what=f"the end of {name} {pid}", every=0.01)
         return pid
