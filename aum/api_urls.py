@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from apps.audit.api import views as audit
 from apps.operations.api import views as operations
-from apps.operators.api import organizations
+from apps.operators.api import base, organizations
 from apps.rules.api import views as rules
 from apps.users.api import views as users
 
@@ -53,4 +53,5 @@ of_organization: list[URLPattern | URLResolver] = [
 urlpatterns: list[URLPattern | URLResolver] = [
     path("organizations/", organizations.OrganizationsView.as_view(), name="api-organizations"),
     path("organizations/<slug:org>/", include(of_organization)),
+    path("<path:path>", base.unknown, name="api-unknown"),
 ]

@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.db import IntegrityError, transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
+from django.urls import resolve
 from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
@@ -270,6 +272,17 @@ class ApiView(APIView):
             organization=organization, operator=self.operator, key=key, defaults={"request_hash": digest}
         )
         _fill(row, response)
+
+
+@csrf_exempt
+def unknown(request: HttpRequest, path: str) -> HttpResponse:
+    """Any other address under /api/v1/: refused in JSON, or sent to the same one with its closing slash."""
+    if not path.endswith("/") and resolve(f"{request.path}/").url_name != "api-unknown":
+        query = request.META.get("QUERY_STRING", "")
+        target = f"{request.path}/" + (f"?{query}" if query else "")
+        return HttpResponse(status=308, headers={"Location": target})  # 308 keeps method and body
+    refusal = {"code": "not_found", "detail": "There is no such address. All of them: /api/docs/", "fields": {}}
+    return JsonResponse(refusal, status=404)
 
 
 def _fill(row: IdempotencyKey, response: HttpResponseBase) -> None:

@@ -50,8 +50,11 @@ def _tagged(request: Request, rule: CleanupRule, given: dict[str, Any]) -> int:
 
 
 class _Rules(ApiView):
-    def values(self, base: RuleInput, given: dict[str, Any]) -> RuleInput:
-        """`base` with what was given. Raises InvalidInput for unknown groups and for products that contradict."""
+    def values(self, base: RuleInput, given: dict[str, Any], stored: RuleInput | None = None) -> RuleInput:
+        """`base` with what was given; `stored` is the rule as it stands.
+
+        Raises InvalidInput for unknown groups, and for products that contradict each other.
+        """
         changes = {name: given[name] for name in FIELDS if name in given}
         for name in GROUP_FIELDS:
             if name in given:
@@ -60,7 +63,7 @@ class _Rules(ApiView):
         if "products" in given:
             action = given.get("action", base.action)
             place = "target_products" if action == CleanupRule.Action.REMOVE_PRODUCT_ACCESS else "inactive_products"
-            changes[place] = _products(base, changes, place, tuple(given["products"]))
+            changes[place] = _products(stored or base, changes, place, tuple(given["products"]))
         return dataclasses.replace(base, **changes)
 
     def given(self, request: Request, *, partial: bool = False) -> dict[str, Any]:
@@ -79,9 +82,9 @@ class _Rules(ApiView):
         return rule
 
 
-def _products(base: RuleInput, changes: dict[str, Any], place: str, products: tuple[str, ...]) -> tuple[str, ...]:
+def _products(before: RuleInput, changes: dict[str, Any], place: str, products: tuple[str, ...]) -> tuple[str, ...]:
     """`products` is another name of `place`. When both come, the one that differs from what is stored counts."""
-    stored, named = sorted(getattr(base, place)), changes.get(place)
+    stored, named = sorted(getattr(before, place)), changes.get(place)
     if named is None or sorted(named) in (sorted(products), stored):
         return products
     if sorted(products) == stored:
@@ -162,7 +165,7 @@ class RuleView(_Rules):
         with transaction.atomic():
             rule = services.update_rule(
                 rule=rule,
-                values=self.values(base, given),
+                values=self.values(base, given, RuleInput.of(rule)),
                 expected_version=_tagged(request, rule, given),
                 actor=self.actor,
                 operator=self.operator,
