@@ -223,6 +223,12 @@ class OperationItem(OrganizationOwned):
                 name="item_open",
             ),
             models.Index(fields=["operation", "outcome", "id"], name="item_outcome"),
+            # What the rolling day took (brakes), counted at each claim.
+            models.Index(
+                fields=["organization", "written_at"],
+                condition=models.Q(written_at__isnull=False),
+                name="item_written",
+            ),
             models.Index(fields=["account", "-id"], name="item_account"),
         ]
 
@@ -279,17 +285,3 @@ class BrakeState(OrganizationOwned):
 
     def __str__(self) -> str:
         return f"brake of {self.organization_id}"
-
-
-class BrakeUsage(OrganizationOwned):
-    """Accounts whose access one chunk claim set out to take."""
-
-    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="+")
-    at = models.DateTimeField()
-    count = models.PositiveIntegerField()
-
-    class Meta:
-        indexes = [models.Index(fields=["organization", "at"], name="brake_usage_at")]
-
-    def __str__(self) -> str:
-        return f"{self.count} at {self.at:%H:%M:%S}"

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from apps.operations.models import BrakeState, BrakeUsage, Operation, OperationItem
+from apps.operations.models import BrakeState, Operation, OperationItem
 from apps.operations.selection import Limits
 from apps.operations.selectors import DONE, FAILED
 from apps.operations.services import finishing
@@ -92,9 +92,6 @@ def claim_chunk(operation_id: int, size: int) -> Claim:
     pks = _take(operation, token, max(allowed, 0), now)
     if not pks:
         return Claim(token)
-    if takes:
-        count = OperationItem.objects.filter(pk__in=pks).values("subject").distinct().count()
-        BrakeUsage.objects.create(organization=organization, operation=operation, at=now, count=count)
     Operation.objects.filter(pk=operation.pk, status__in=Operation.WORKING).update(
         status=Operation.Status.RUNNING,
         status_detail="",

@@ -107,7 +107,7 @@ def _drive(operation: Operation, client: AtlassianClient, deadline: float) -> bo
         while time.monotonic() < deadline:
             Operation.objects.filter(pk=operation.pk).update(driven_at=timezone.now())
             claims.recover_expired(operation.pk)
-            resolve_doubts(operation, client)
+            resolve_doubts(operation, client, pool)
             claim = claims.claim_chunk(operation.pk, slots * CHUNK_PER_CALL)
             if claim.items:
                 pause = _work(operation, client, claim, pool)
@@ -151,7 +151,7 @@ def _work(operation: Operation, client: AtlassianClient, claim: claims.Claim, po
     items = list(claim.items)
     reading = Reading(operation.organization, _accounts(items))
     try:
-        reading.read(client, with_roles=_with_roles(items))
+        reading.read(client, pool, with_roles=_with_roles(items))
     except AtlassianError as error:
         return _give_back(operation, items, claim, error)
     with transaction.atomic():
@@ -176,7 +176,7 @@ def _work(operation: Operation, client: AtlassianClient, claim: claims.Claim, po
         for some in pool.map(_threaded(operation, client, claim, reading, pauses), _by_person(to_write))
         for one in some
     ]
-    _settle(operation, client, claim, written)
+    _settle(operation, client, claim, written, pool)
     return pauses[0] if pauses else None
 
 
@@ -349,7 +349,13 @@ def _put_back(
 # --- after the calls ------------------------------------------------------------------------------------------------
 
 
-def _settle(operation: Operation, client: AtlassianClient, claim: claims.Claim, written: Sequence[Written]) -> None:
+def _settle(
+    operation: Operation,
+    client: AtlassianClient,
+    claim: claims.Claim,
+    written: Sequence[Written],
+    pool: ThreadPoolExecutor,
+) -> None:
     """Read answered items back and give each its outcome; what cannot be told yet is in doubt."""
     delay = settings.AUM_READ_BACK_DELAY_SECONDS
     final = [(one.item, _with_ids(one.result, one.ids)) for one in written if one.result is not None]
@@ -360,7 +366,7 @@ def _settle(operation: Operation, client: AtlassianClient, claim: claims.Claim, 
     reading = Reading(operation.organization, _accounts([one.item for one in answered]))
     try:
         if answered:
-            reading.read(client, with_roles=_with_roles([one.item for one in answered]))
+            reading.read(client, pool, with_roles=_with_roles([one.item for one in answered]))
     except AtlassianError:
         for one in answered:
             claims.put_in_doubt(one.item, claim.token, is_answered=True, seconds=delay, **one.ids)
@@ -404,14 +410,14 @@ def _kept_path(item: OperationItem, action: Action) -> str:
     return other_paths(item)
 
 
-def resolve_doubts(operation: Operation, client: AtlassianClient) -> None:
+def resolve_doubts(operation: Operation, client: AtlassianClient, pool: ThreadPoolExecutor) -> None:
     """Read the items in doubt that are due. A lost write is repeated only when its effect is surely absent (P7)."""
     claim = claims.claim_doubts(operation.pk, 50)
     if not claim.items:
         return
     reading = Reading(operation.organization, _accounts(claim.items))
     try:
-        reading.read(client, with_roles=_with_roles(claim.items))
+        reading.read(client, pool, with_roles=_with_roles(claim.items))
     except AtlassianError as error:
         logger.warning("operation.doubt_unreadable", extra={"operation_id": operation.pk, "code": error.code})
         for item in claim.items:

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Sum
+from django.db.models import Q
 from django.utils import timezone
 
 from apps.operations import hooks
 from apps.operations.actions import REGISTRY
-from apps.operations.models import BrakeUsage, Operation
+from apps.operations.models import Operation, OperationItem
 from apps.operations.planning import licensed_people
 from apps.operations.selection import Limits, selection_from_json
 from apps.organizations.models import Organization
@@ -21,6 +21,7 @@ from apps.users.selectors import data_trust
 
 DAY = timedelta(hours=24)
 TOKEN_LIMIT = 25
+TAKING = tuple(name for name, action in REGISTRY.items() if action.takes_access)
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,13 @@ def takes_access(operation: Operation) -> bool:
 
 
 def used_in_last_day(organization: Organization, now: datetime) -> int:
-    """People whose access any source set out to take within the rolling 24 hours."""
-    used = BrakeUsage.objects.of(organization).filter(at__gt=now - DAY).aggregate(n=Sum("count"))["n"]
-    return int(used or 0)
+    """People whose access any source set out to take within the rolling 24 hours, those under way included.
+
+    Counted from the items: what was given back before its call, or skipped, took nothing.
+    """
+    under_way_or_written = Q(status=OperationItem.Status.CLAIMED) | Q(written_at__gt=now - DAY)
+    items = OperationItem.objects.of(organization).filter(under_way_or_written, action__in=TAKING)
+    return items.order_by().values("operation_id", "subject").distinct().count()
 
 
 def share_percent(people: int, licensed: int) -> Decimal:

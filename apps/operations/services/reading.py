@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from datetime import datetime
 
 from django.utils import timezone
@@ -13,9 +14,9 @@ from apps.operations.models import OperationItem
 from apps.organizations.models import Directory, Organization
 from apps.users.models import Account, DirectoryMembership
 from apps.users.services import mirror_people
-from aum.atlassian.client import AtlassianReader
+from aum.atlassian.client import ANY_DIRECTORY, AtlassianReader
 from aum.atlassian.errors import NotFound
-from aum.atlassian.schemas import Person
+from aum.atlassian.schemas import Person, UserRoles
 
 BATCH = 10  # users/search takes ten account ids (API.md §2)
 
@@ -43,8 +44,11 @@ class Reading:
         self.statuses: dict[str, dict[str, str]] = {}
         self._directories: dict[int, Directory] = {}
 
-    def read(self, reader: AtlassianReader, *, with_roles: Iterable[str] = ()) -> None:
-        """Fetch everybody; direct roles of `with_roles` too, one call each. Raises aum.atlassian.errors."""
+    def read(self, reader: AtlassianReader, pool: Executor, *, with_roles: Iterable[str] = ()) -> None:
+        """Fetch everybody, side by side in `pool`; direct roles of `with_roles` too, one call each.
+
+        Raises aum.atlassian.errors.
+        """
         self._directories = {d.pk: d for d in Directory.objects.of(self.organization)}
         pks = {account.pk: account.account_id for account in self.accounts.values()}
         by_directory: dict[int, list[str]] = defaultdict(list)
@@ -55,22 +59,31 @@ class Reading:
         placed = {account_id for ids in by_directory.values() for account_id in ids}
         # A managed account outside every directory is listed by none of them: `-` finds it (API.md §6, not_invited).
         unplaced = [account_id for account_id in self.accounts if account_id not in placed]
-        for directory_pk, ids in by_directory.items():
-            directory_id = self._directories[directory_pk].directory_id
-            for start in range(0, len(ids), BATCH):
-                self.people[directory_pk].update(reader.find_users(ids[start : start + BATCH], directory_id))
-        for start in range(0, len(unplaced), BATCH):
-            self.people[0].update(reader.find_users(unplaced[start : start + BATCH]))
+        wanted = [(pk, self._directories[pk].directory_id, ids) for pk, ids in by_directory.items()]
+        batches = [
+            (pk, directory_id, ids[start : start + BATCH])
+            for pk, directory_id, ids in [*wanted, (0, ANY_DIRECTORY, unplaced)]
+            for start in range(0, len(ids), BATCH)
+        ]
+        found = pool.map(lambda batch: reader.find_users(batch[2], batch[1]), batches)
+        for (directory_pk, _, _), people in zip(batches, found, strict=True):
+            self.people[directory_pk].update(people)
         # Lists give one status over all directories; only the role assignments tell them apart (API.md §6).
         times: dict[str, int] = defaultdict(int)
         for ids in by_directory.values():
             for account_id in ids:
                 times[account_id] += 1
         several = {account_id for account_id, number in times.items() if number > 1}
-        for account_id in sorted({*with_roles, *several}):
+
+        def roles_of(account_id: str) -> UserRoles | None:
             try:
-                roles = reader.role_assignments(account_id)
+                return reader.role_assignments(account_id)
             except NotFound:
+                return None
+
+        asked = sorted({*with_roles, *several})
+        for account_id, roles in zip(asked, pool.map(roles_of, asked), strict=True):
+            if roles is None:
                 continue
             self.roles[account_id] = frozenset(
                 (role.role, role.resource_id) for role in roles.assignments if "direct" in role.methods
