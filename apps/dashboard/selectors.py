@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
 from apps.operations.models import Operation, OperationItem
+from apps.operations.reasons import change_words, outcome_sentence, reason_sentence
 from apps.organizations.models import Organization
 from apps.users.models import Product, SyncRun
 from apps.users.selectors import DashboardCounts
@@ -228,6 +229,48 @@ def sync_summary(row: SyncRun) -> str:
         return f"{row.people_seen:,}{total} people read, {PHASES.get(row.phase, row.phase)}"
     words = f"{row.people_seen:,} people read, {row.people_added:,} new, {row.people_changed:,} changed"
     return f"{words}, {row.people_vanished:,} gone" if row.people_vanished else words
+
+
+@dataclass(frozen=True)
+class AffectedRow:
+    """One person of a run as its timeline row shows them."""
+
+    who: str
+    action: str
+    target: str
+    badge: str
+    status_label: str
+    detail: str
+
+
+_GOOD = (OperationItem.Outcome.DONE, OperationItem.Outcome.ALREADY_SO)
+_BAD = (
+    OperationItem.Outcome.FAILED,
+    OperationItem.Outcome.FAILED_LICENCE_LIMIT,
+    OperationItem.Outcome.UNRESOLVED,
+)
+
+
+def affected_rows(operation: Operation, limit: int) -> list[AffectedRow]:
+    """The first `limit` items of an operation, the newest outcome first; of a preview, whom it names and why."""
+    items = (
+        OperationItem.objects.filter(operation=operation)
+        .select_related("account")
+        .order_by(F("finished_at").desc(nulls_last=True), "rank", "pk")[:limit]
+    )
+    is_preview = operation.status == Operation.Status.PREVIEWED
+    return [_affected(item, is_preview) for item in items]
+
+
+def _affected(item: OperationItem, is_preview: bool) -> AffectedRow:
+    action, target = change_words(item)
+    who = (item.account.email or item.account.name) if item.account else item.subject
+    if is_preview:
+        return AffectedRow(who, action, target, "info", "Would change", reason_sentence(item.reason, timezone.now()))
+    if item.status != OperationItem.Status.FINISHED:
+        return AffectedRow(who, action, target, "progress", item.get_status_display(), outcome_sentence(item))
+    badge = "success" if item.outcome in _GOOD else "failed" if item.outcome in _BAD else "skipped"
+    return AffectedRow(who, action, target, badge, item.get_outcome_display(), outcome_sentence(item))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from django.utils import timezone
 from apps.audit.models import AuditEvent
 from apps.audit.services import record
 from apps.dashboard.selectors import distribution, insights, seats
-from apps.operations.models import Operation
+from apps.operations.models import Operation, OperationItem
 from apps.operators.models import Operator, Role
 from apps.operators.permissions import ROLE_PERMISSIONS
 from apps.organizations.models import Alert, CapabilityCheck, Credential, Organization
@@ -25,7 +25,7 @@ from apps.organizations.recorder import Actor
 from apps.organizations.services import raise_alert
 from apps.rules.services import create_rule
 from apps.rules.values import RuleInput
-from apps.users.models import SyncRun
+from apps.users.models import Account, SyncRun
 from apps.users.predicates import Context
 from apps.users.selectors import AccountFilters, count_exactly, dashboard_counts
 
@@ -281,6 +281,30 @@ def test_a_timeline_row_opens_to_its_users(organization: Organization, client_of
     assert "<html" not in text
     assert "3 users" in text
     assert "failed" in text
+
+
+def test_a_row_names_each_person_with_action_target_and_outcome(synced: Organization, client_of: ClientOf) -> None:
+    operation = _operation(synced, 1, people_count=2)
+    first, second = Account.objects.of(synced).exclude(email=None).order_by("pk")[:2]
+    for account, outcome in ((first, "done"), (second, "failed")):
+        OperationItem.objects.create(
+            organization=synced,
+            operation=operation,
+            account=account,
+            subject=account.account_id,
+            action="suspend",
+            status="finished",
+            outcome=outcome,
+            detail="Ask its administrator." if outcome == "failed" else "",
+            finished_at=timezone.now(),
+        )
+
+    page = client_of(synced, Role.VIEWER).get(reverse("dashboard:audit-run", args=[synced.slug, 1]))
+
+    text = page.content.decode()
+    assert str(first.email) in text
+    assert "Suspended" in text
+    assert "Ask its administrator." in text
 
 
 def test_export_streams_what_the_filters_show_and_is_logged(organization: Organization, client_of: ClientOf) -> None:

@@ -17,7 +17,7 @@ from apps.audit.models import AuditEvent
 from apps.audit.selectors import events, events_before, export_rows
 from apps.audit.services import record, verify
 from apps.dashboard.forms import AuditFilterForm
-from apps.dashboard.selectors import ActivityRow, activity_page, day_figures
+from apps.dashboard.selectors import ActivityRow, activity_page, affected_rows, day_figures
 from apps.operations.models import Operation, OperationItem
 from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
@@ -125,12 +125,7 @@ def run_preview(request: OrganizationRequest, number: int) -> HttpResponseBase:
     operation = Operation.objects.of(organization_of(request)).filter(number=number).first()
     if operation is None:
         raise Http404
-    items = (
-        OperationItem.objects.filter(operation=operation)
-        .select_related("account")
-        .order_by("-finished_at", "rank", "pk")[: PREVIEW_ITEMS + 1]
-    )
-    shown = list(items)
+    shown = affected_rows(operation, PREVIEW_ITEMS + 1)
     context = {
         "operation": operation,
         "items": shown[:PREVIEW_ITEMS],
