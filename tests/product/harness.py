@@ -266,11 +266,12 @@ class Product:
             return mains
         return [pid for pid, (parent, _command) in alive.items() if parent in mains]
 
-    def kill(self, name: str, which: Which = "main", *, signum: int = signal.SIGKILL) -> int:
-        """kill -9 the main process of a service, or the child of it that used most time; its number."""
+    def kill(self, name: str, which: Which = "main", *, when: Callable[[], Any] = lambda: True) -> int:
+        """kill -9 the main process of a service, or the child that used most time, when `when` is true; its number."""
         pids = wait_for(lambda: self.pids(name, which), seconds=30, what=f"a {which} process of {name}")
         pid: int = max(pids, key=_ticks)
-        os.kill(pid, signum)
+        wait_for(when, seconds=30, what=f"the moment to kill {name}", every=0.002)
+        os.kill(pid, signal.SIGKILL)
         wait_for(lambda: pid not in processes(), seconds=10, what=f"the end of {name} {pid}", every=0.01)
         return pid
 
