@@ -225,3 +225,34 @@ def test_navigation_shows_each_role_only_what_it_opens(
 
     assert items(Role.VIEWER) == ["", "alerts/", "users/", "exemptions/", "rules/", "approvals/", "audit/", "help/"]
     assert items(Role.OWNER)[-3:] == ["api-access/", "settings/general/", "help/"]
+
+
+@pytest.mark.parametrize(("role", "is_there"), [(Role.HELPDESK, True), (Role.APPROVER, True), (Role.VIEWER, False)])
+def test_emergency_stop_is_at_hand_for_those_who_may_press_it(
+    organization: Organization, operators: Callable[..., Operator], role: str, is_there: bool
+) -> None:
+    client = Client()
+    client.force_login(operators(organization, "someone@example.com", role))
+
+    text = client.get("/o/acme/").content.decode()
+
+    assert (reverse("organizations:stop", args=["acme"]) in text) == is_there
+
+
+def test_password_is_changed_and_the_person_stays(owner: Client) -> None:
+    url = reverse("account_change_password")
+
+    wrong = owner.post(url, {"oldpassword": "no", "password1": "a new long secret", "password2": "a new long secret"})
+    owner.post(url, {"oldpassword": PASSWORD, "password1": "a new long secret", "password2": "a new long secret"})
+
+    assert "Correct one thing" in wrong.content.decode()
+    assert owner.get("/o/acme/").status_code == 200
+    assert Client().login(email="owner@example.com", password="a new long secret")
+
+
+def test_signing_out_asks_and_ends_the_session(owner: Client) -> None:
+    asked = owner.get(reverse("account_logout"))
+    owner.post(reverse("account_logout"))
+
+    assert "Sign out?" in asked.content.decode()
+    assert owner.get("/o/acme/").status_code == 302

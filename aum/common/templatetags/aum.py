@@ -132,8 +132,8 @@ def duration(value: timedelta | float | None) -> str:
 
 @register.filter
 def initials(value: Any) -> str:
-    """Two letters for an avatar: of the first and last word, or the first two of one word."""
-    words = [word for word in str(value).replace("@", " ").replace(".", " ").split() if word[0].isalnum()]
+    """Two letters for an avatar: of the first and last word (of an address: before the @), or the first two of one."""
+    words = [word for word in str(value).partition("@")[0].replace(".", " ").split() if word[0].isalnum()]
     if not words:
         return "?"
     return (words[0][0] + words[-1][0] if len(words) > 1 else words[0][:2]).upper()
