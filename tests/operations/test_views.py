@@ -468,3 +468,21 @@ def test_run_is_paused_resumed_and_stopped(
     assert (paused, resumed) == ("paused", "queued")
     assert "What is done stays done" in question
     assert Operation.objects.get(pk=operation.pk).status == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["users/account", "users/exemption", "users/syncrun", "operations/operation", "operations/operationitem"]
+    + ["operations/approval", "rules/cleanuprule", "rules/ruleversion"],
+)
+def test_support_staff_may_look_at_rows_and_not_change_them(
+    plan: Callable[..., Operation], sign_in: Callable[[Operator], Client], model: str
+) -> None:
+    plan(mode="safe")
+    staff = sign_in(Operator.objects.create_superuser("support@aum.example", "correct horse battery"))
+
+    looked = staff.get(f"/admin/{model}/")
+    added = staff.get(f"/admin/{model}/add/")
+
+    assert looked.status_code == 200
+    assert added.status_code == 403
