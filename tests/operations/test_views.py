@@ -472,8 +472,16 @@ def test_run_is_paused_resumed_and_stopped(
 
 @pytest.mark.parametrize(
     "model",
-    ["users/account", "users/exemption", "users/syncrun", "operations/operation", "operations/operationitem"]
-    + ["operations/approval", "rules/cleanuprule", "rules/ruleversion"],
+    [
+        "users/account",
+        "users/exemption",
+        "users/syncrun",
+        "operations/operation",
+        "operations/operationitem",
+        "operations/approval",
+        "rules/cleanuprule",
+        "rules/ruleversion",
+    ],
 )
 def test_support_staff_may_look_at_rows_and_not_change_them(
     plan: Callable[..., Operation], sign_in: Callable[[Operator], Client], model: str
