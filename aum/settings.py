@@ -42,6 +42,8 @@ ATLASSIAN_API_URL = env.str("ATLASSIAN_API_URL", default="https://api.atlassian.
 # Further hosts that may be entered as API or site address, besides api.atlassian.com and *.atlassian.net.
 ATLASSIAN_SITE_ALLOWLIST = env.list("ATLASSIAN_SITE_ALLOWLIST", default=[])
 AUM_DEMO_API_URL = env.str("AUM_DEMO_API_URL", default="").rstrip("/")
+# Who may read /readyz and /metrics from other machines: a bearer token.
+AUM_METRICS_TOKEN = env.str("AUM_METRICS_TOKEN", default="").strip()
 # Role that the command line acts with when no --as is given; never one that approves.
 AUM_CLI_ROLE = env.str("AUM_CLI_ROLE", default="admin")
 AUM_READ_BACK_DELAY_SECONDS = env.float("AUM_READ_BACK_DELAY_SECONDS", default=30.0)

@@ -23,7 +23,7 @@ from tests.runtime.conftest import ROOT, wait_for
 from tests.runtime_servers import postgres, valkey
 
 _GIVEN = {"AUM_BASE_URL": "https://aum.example.com", "AUM_ALLOWED_HOSTS": "aum.example.com"}
-_OURS = ("web", "worker", "beat", "migrate")
+_OURS = ("web", "worker", "runner", "beat", "migrate")
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<text>[^}]*))?\}")
 
 
@@ -58,7 +58,7 @@ def compose() -> dict[str, Any]:
 
 def test_the_services_are_those_of_a_deployment(compose: dict[str, Any]) -> None:
     assert set(compose["services"]) == {*_OURS, "postgres", "redis"}
-    assert compose["services"]["worker"]["deploy"]["replicas"] == "2"
+    assert compose["services"]["runner"]["deploy"]["replicas"] == "2"
     assert compose["services"]["migrate"]["restart"] == "no"
 
 
@@ -175,7 +175,7 @@ def deployment(compose: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
         yield deployment
 
 
-@pytest.mark.parametrize("name", ["web", "worker"])
+@pytest.mark.parametrize("name", ["web", "worker", "runner"])
 def test_the_service_becomes_healthy_and_ends_when_asked(deployment: Deployment, name: str) -> None:
     assert not deployment.is_healthy(name)
 
