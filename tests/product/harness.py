@@ -268,11 +268,24 @@ class Product:
 
     def kill(self, name: str, which: Which = "main", *, when: Callable[[], Any] = lambda: True) -> int:
         """kill -9 the main process of a service, or the child that used most time, when `when` is true; its number."""
+        pid = self._strike(name, which, when, signal.SIGKILL)
+        wait_for(lambda: pid not in processes(), seconds=10, what=f"the end of {name} {pid}", every=0.01)
+        return pid
+
+    def freeze(self, name: str, which: Which = "child", *, when: Callable[[], Any] = lambda: True) -> int:
+        """Stop a process where it stands, as a machine does that sleeps; `thaw` lets it go on."""
+        return self._strike(name, which, when, signal.SIGSTOP)
+
+    def thaw(self, pid: int) -> None:
+        """Let a frozen process go on, if it is still there."""
+        if pid in processes():
+            os.kill(pid, signal.SIGCONT)
+
+    def _strike(self, name: str, which: Which, when: Callable[[], Any], signum: int) -> int:
         pids = wait_for(lambda: self.pids(name, which), seconds=30, what=f"a {which} process of {name}")
         pid: int = max(pids, key=_ticks)
-        wait_for(when, seconds=30, what=f"the moment to kill {name}", every=0.002)
-        os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: pid not in processes(), seconds=10, what=f"the end of {name} {pid}", every=0.01)
+        wait_for(when, seconds=30, what=f"the moment to strike {name}", every=0.002)
+        os.kill(pid, signum)
         return pid
 
 

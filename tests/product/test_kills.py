@@ -9,18 +9,20 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from tests.product.harness import Product, SandboxProcess, Which, wait_for
+from tests.product.harness import FAST, Product, SandboxProcess, Which, wait_for
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its processes in /proc"),
     pytest.mark.xdist_group("product"),
 ]
 
-VICTIMS: tuple[tuple[str, Which], ...] = (
+# A frozen child is the other half of the promise: it wakes when another has its work, and must not go on with it.
+VICTIMS: tuple[tuple[str, Which | Literal["frozen"]], ...] = (
+    ("runner", "frozen"),
     ("runner", "child"),
     ("runner", "main"),
     ("postgres", "main"),
@@ -38,6 +40,14 @@ class Size:
     calls_in_flight: int
     rounds: int
     pause: float = 40.0
+
+    @property
+    def calls_cut_off(self) -> int:
+        """Calls that frozen workers can send late at most: those already past the last look at their lease.
+
+        Nothing on Atlassian's side refuses a call that comes too late, so this remainder cannot be brought to nothing.
+        """
+        return self.calls_in_flight * self.rounds
 
 
 SHORT = Size(people=500, least=120, latency_ms=150, calls_in_flight=3, rounds=1)
@@ -83,10 +93,17 @@ def kill_on_the_way(product: Product, operation: int, total: int, size: Size) ->
 
     for number, (service, which) in enumerate(victims, start=1):
         at_least(total * number // (len(victims) + 2), "before the next kill")
-        product.kill(service, which, when=lambda: writes_under_way(product, operation))
+        if which == "frozen":
+            pid = product.freeze(service, when=lambda: writes_under_way(product, operation))
+        else:
+            product.kill(service, which, when=lambda: writes_under_way(product, operation))
         began = time.monotonic()
         at = at_least(0, "the database answers")
         at_least(at + 1, "the run goes on")
+        if which == "frozen":
+            # Not before its lease is over and others have its people.
+            time.sleep(max(0.0, began + float(FAST["AUM_ITEM_LEASE_SECONDS"]) + 2.0 - time.monotonic()))
+            product.thaw(pid)
         done.append(f"{service} {which} at {at}, went on after {time.monotonic() - began:.1f} s")
     return done
 
@@ -129,7 +146,7 @@ def run_and_kill(size: Size) -> str:
         )
         seconds = time.monotonic() - began
 
-        assert_nothing_was_lost_or_done_twice(product, sandbox, operation, planned, before)
+        assert_nothing_was_lost_or_done_twice(product, sandbox, operation, planned, before, size)
         read = product.query(
             "SELECT count(*) FROM operations_operationitem WHERE operation_id = %s AND outcome = 'done' "
             "AND atlassian_request_id = ''",
@@ -145,6 +162,7 @@ def assert_nothing_was_lost_or_done_twice(
     operation: int,
     planned: list[tuple[Any, ...]],
     before: dict[str, Any],
+    size: Size,
 ) -> None:
     items = product.query(
         "SELECT subject, target, status, outcome FROM operations_operationitem WHERE operation_id = %s", operation
@@ -157,8 +175,9 @@ def assert_nothing_was_lost_or_done_twice(
     changes = Counter((entry["account"], entry["path"]) for entry in entries if entry["effect"] == "changed")
     assert [write for write, number in changes.items() if number > 1] == [], "a second effective write"
     assert {entry["account"] for entry in entries} <= {subject for subject, _target in planned}
-    # Suspending the suspended changes nothing, so it would not show among the changes: no call is sent again at all.
-    assert [entry for entry in entries if entry["effect"] != "changed"] == [], "a write was repeated"
+    # Suspending the suspended changes nothing, so a repeat does not show among the changes.
+    repeats = [entry for entry in entries if entry["effect"] != "changed"]
+    assert len(repeats) <= size.calls_cut_off, f"{len(repeats)} writes were repeated"
     after = sandbox.control.get("state")
     suspended = {
         (account, f"directory:{directory}")
