@@ -18,7 +18,7 @@ from apps.operations.models import Operation, OperationItem
 from apps.operations.selection import AccountsSelection
 from apps.operations.services import apply_preview, run_planning
 from apps.operators.models import Operator
-from apps.organizations.models import Credential, Directory, Organization
+from apps.organizations.models import Credential, Directory, Organization, RatePause
 from apps.organizations.recorder import Actor
 from apps.users.models import Account, AccountStatus, ClaimStatus, DirectoryMembership, MembershipStatus, SyncRun
 
@@ -494,3 +494,17 @@ def test_support_staff_may_look_at_rows_and_not_change_them(
 
     assert looked.status_code == 200
     assert added.status_code == 403
+
+
+def test_run_that_was_told_to_wait_says_for_how_long(
+    plan: Callable[..., Operation], browser: Client, organization: Organization
+) -> None:
+    operation = plan(mode="live", selection=some(organization, 2))
+    Operation.objects.filter(pk=operation.pk).update(status=Operation.Status.RUNNING, started_at=timezone.now())
+    until = timezone.now() + timedelta(seconds=40)
+    RatePause.objects.create(organization=organization, family="write", until=until)
+
+    page = browser.get(page_of(operation)).content.decode()
+
+    assert "Atlassian asked AUM to slow down." in page
+    assert "continues by itself in 40 s" in page or "continues by itself in 39 s" in page

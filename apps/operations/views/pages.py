@@ -37,6 +37,7 @@ from apps.operators.access import Access, OrganizationRequest, organization_of, 
 from apps.operators.permissions import Permission
 from apps.operators.selectors import approvers
 from apps.organizations.models import Directory
+from apps.organizations.selectors import pause_until
 from apps.users.models import Account, SyncRun
 from aum.common.csv import neutralise
 
@@ -348,9 +349,18 @@ def _progress_context(request: OrganizationRequest, operation: Operation) -> dic
         "approve_refusal": approve,
         "approvers": _approver_names(operation) if operation.status == Status.HELD else "",
         "steps": _steps(operation, summary),
+        "pause_seconds": _pause_seconds(operation),
         "may_export": access.may(Permission.EXPORT),
         "may_act": may_act,
     }
+
+
+def _pause_seconds(operation: Operation) -> int | None:
+    """Seconds until Atlassian may be called again, while a run is under way and was told to wait; else None."""
+    if operation.status not in (Status.RUNNING, Status.WAITING):
+        return None
+    until = pause_until(operation.organization)
+    return max(1, round((until - timezone.now()).total_seconds())) if until else None
 
 
 @dataclass(frozen=True)
