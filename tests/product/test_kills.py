@@ -104,6 +104,8 @@ def kill_on_the_way(product: Product, operation: int, total: int, size: Size) ->
             # Not before its lease is over and others have its people.
             time.sleep(max(0.0, began + float(FAST["AUM_ITEM_LEASE_SECONDS"]) + 2.0 - time.monotonic()))
             product.thaw(pid)
+            # Time to do wrong, before the next kill takes it away.
+            time.sleep(2.0)
         done.append(f"{service} {which} at {at}, went on after {time.monotonic() - began:.1f} s")
     return done
 
