@@ -65,16 +65,28 @@ def connect(*, url: str, slug: str, settings: dict[str, Any]) -> dict[str, Any]:
     return {"organization": organization.pk, "operator": operator.pk}
 
 
-def start(*, slug: str, inactive_days: int = 60, mode: str = "live", action: str = "suspend") -> dict[str, Any]:
-    """Plan a suspension of everybody idle; a live plan within the organisation's limits begins by itself."""
+def start(
+    *,
+    slug: str,
+    inactive_days: int = 60,
+    accounts: list[str] | None = None,
+    mode: str = "live",
+    action: str = "suspend",
+) -> dict[str, Any]:
+    """Plan a suspension of everybody idle, or of the named; a live plan within the limits begins by itself."""
     from apps.operations import services
-    from apps.operations.selection import ActionSpec, IdleSelection
+    from apps.operations.selection import AccountsSelection, ActionSpec, IdleSelection, Selection
     from apps.operators.models import Operator
     from apps.organizations.models import Organization
     from apps.organizations.recorder import Actor
 
     organization = Organization.objects.get(slug=slug)
     operator = Operator.objects.get(email=f"{slug}@aum.example")
+    selection: Selection = IdleSelection(
+        inactive_days=inactive_days, include_never_active=True, never_active_days=inactive_days
+    )
+    if accounts is not None:
+        selection = AccountsSelection(tuple(accounts))
     operation = services.plan_operation(
         organization=organization,
         kind="automation_rule",
@@ -84,11 +96,14 @@ def start(*, slug: str, inactive_days: int = 60, mode: str = "live", action: str
         operator=operator,
         name="Idle people",
         actions=[ActionSpec(action)],
-        selection=IdleSelection(
-            inactive_days=inactive_days, include_never_active=True, never_active_days=inactive_days
-        ),
+        selection=selection,
     )
     return {"operation": operation.pk}
+
+
+def start_all(*, slug: str, lists: list[list[str]]) -> dict[str, Any]:
+    """Start one live run over each list of accounts, at once."""
+    return {"operations": [start(slug=slug, accounts=accounts)["operation"] for accounts in lists]}
 
 
 def undo(*, operation: int) -> dict[str, Any]:
@@ -108,7 +123,9 @@ def main(arguments: list[str]) -> None:
 
     django.setup()
     name, values = arguments
-    functions: dict[str, Callable[..., dict[str, Any]]] = {"connect": connect, "start": start, "undo": undo}
+    functions: dict[str, Callable[..., dict[str, Any]]] = {
+        function.__name__: function for function in (connect, start, start_all, undo)
+    }
     print(json.dumps(functions[name](**json.loads(values))))
 
 
