@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.utils import timezone
 
-from apps.audit.services import record
 from apps.operations import planning
 from apps.operations.models import Approval, Operation
 from apps.operations.selection import selection_from_json
 from apps.operations.services import finishing
 from apps.operations.services.gate import takes_access
 from apps.operations.services.plans import PlanChanged, PlanExpired
+from apps.operations.services.recording import record_operation
 from apps.operators.models import Operator
 from apps.operators.permissions import Permission
 from apps.operators.selectors import approvers, permissions_of
@@ -130,7 +130,7 @@ def approve_operation(
     Operation.objects.filter(pk=locked.pk).update(
         status=Operation.Status.QUEUED, is_approved=True, driven_at=None, waiting_until=None
     )
-    _record(locked, actor, "operation.approved", reason, count)
+    record_operation(locked, actor, "approved", reason=reason, after={"people": count})
     resolve_alert(organization=locked.organization, dedup_key=f"held:{locked.pk}", by=actor.name)
     if locked.undo_of_id and locked.first_write_at is None:
         finishing.undo_begins(locked)
@@ -201,22 +201,3 @@ def reject_operation(*, operation: Operation, operator: Operator, actor: Actor, 
     finishing.close(locked, Operation.Status.REJECTED, reason.strip(), actor=actor)
     locked.refresh_from_db()
     return locked
-
-
-def _record(operation: Operation, actor: Actor, action: str, reason: str, count: int) -> None:
-    record(
-        organization=operation.organization,
-        actor=actor,
-        action=action,
-        target_kind="operation",
-        target_ref=str(operation.number),
-        target_name=operation.name,
-        reason=reason,
-        correlation_id=operation.uuid,
-        operation_id=operation.pk,
-        operation_number=operation.number,
-        rule_id=operation.rule_id,
-        rule_name=operation.name if operation.rule_id else "",
-        rule_version=operation.rule_version,
-        after={"people": count},
-    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils import timezone
 
-from apps.audit.services import record
 from apps.operations.models import Operation, OperationItem
 from apps.operations.services import finishing
+from apps.operations.services.recording import record_operation
 from apps.organizations.recorder import Actor
 from aum.common.errors import DomainError
 from aum.common.tasks import enqueue_on_commit
@@ -25,18 +25,8 @@ def _change(operation: Operation, actor: Actor, *, allowed: tuple[str, ...], sta
     if not changed:
         raise WrongState
     operation.refresh_from_db()
-    record(
-        organization=operation.organization,
-        actor=actor,
-        action="operation.paused" if status == Operation.Status.PAUSED else "operation.resumed",
-        target_kind="operation",
-        target_ref=str(operation.number),
-        target_name=operation.name,
-        outcome="info",
-        correlation_id=operation.uuid,
-        operation_id=operation.pk,
-        operation_number=operation.number,
-    )
+    what = "paused" if status == Operation.Status.PAUSED else "resumed"
+    record_operation(operation, actor, what, outcome="info")
     return operation
 
 

@@ -212,9 +212,14 @@ def _give_back(
     """Nothing of this chunk was sent: release it and say what the run waits for."""
     claims.release(items, claim.token)
     if isinstance(error, Unauthorized):
-        unusable_credentials(organization=operation.organization, detail=f"{error.detail} {error.advice}")
+        unusable_credentials(organization=operation.organization, detail=_said(error))
         return Pause(5.0, "Atlassian does not accept the saved credentials.")
     return _pause_for(error)
+
+
+def _said(error: AtlassianError) -> str:
+    """What Atlassian said and what to do about it, as two sentences."""
+    return f"{error.detail.strip().rstrip('.')}. {error.advice}"
 
 
 def _pause_for(error: AtlassianError) -> Pause:
@@ -284,8 +289,8 @@ def _after_error(
             return Written(item, result=Result(Outcome.FAILED_LICENCE_LIMIT, error.advice), ids=ids)
         return Written(item, is_answered=True, was_already=True, ids=ids)
     if isinstance(error, Forbidden) and error.managed_elsewhere:
-        return Written(item, result=Result(Outcome.HANDED_OFF, f"{error.detail} {error.advice}"), ids=ids)
-    return Written(item, result=Result(Outcome.FAILED, f"{error.detail} {error.advice} [{error.code}]"), ids=ids)
+        return Written(item, result=Result(Outcome.HANDED_OFF, _said(error)), ids=ids)
+    return Written(item, result=Result(Outcome.FAILED, f"{_said(error)} [{error.code}]"), ids=ids)
 
 
 def _write_paths(
@@ -340,10 +345,10 @@ def _put_back(
     if left:
         return Result(
             Outcome.UNRESOLVED,
-            f"{error.detail} Changed before that and not put back: {', '.join(left)}. Check this person in Atlassian.",
+            f"{error.detail.rstrip('.')}. Changed before that and not put back: {', '.join(left)}. Check this person in Atlassian.",
         )
     outcome = Outcome.HANDED_OFF if isinstance(error, Forbidden) and error.managed_elsewhere else Outcome.FAILED
-    return Result(outcome, f"{error.detail} {error.advice} Nothing was changed.")
+    return Result(outcome, f"{_said(error)} Nothing was changed.")
 
 
 # --- after the calls ------------------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from django.db import transaction
 from django.db.models import Count
 from django.utils import timezone
 
-from apps.audit.services import record
 from apps.operations import hooks
 from apps.operations.models import Operation, OperationItem
 from apps.operations.selectors import DONE, FAILED
+from apps.operations.services.recording import record_operation
 from apps.organizations.recorder import Actor
 from apps.organizations.services import raise_alert, resolve_alert
 
@@ -63,21 +63,12 @@ def close(operation: Operation, status: str, detail: str, *, actor: Actor | None
     if not changed:
         return False
     operation.refresh_from_db()
-    record(
-        organization=operation.organization,
-        actor=actor or Actor.system(),
-        action=f"operation.{status}",
-        target_kind="operation",
-        target_ref=str(operation.number),
-        target_name=operation.name,
+    record_operation(
+        operation,
+        actor or Actor.system(),
+        status,
         outcome=AUDIT_OUTCOME.get(Operation.Status(status), "warning"),
         reason=detail,
-        correlation_id=operation.uuid,
-        operation_id=operation.pk,
-        operation_number=operation.number,
-        rule_id=operation.rule_id,
-        rule_name=operation.name if operation.rule_id else "",
-        rule_version=operation.rule_version,
         after={"people": operation.people_count, **counts},
     )
     resolve_alert(organization=operation.organization, dedup_key=f"held:{operation.pk}")
@@ -101,23 +92,9 @@ def close(operation: Operation, status: str, detail: str, *, actor: Actor | None
 def announce_hold(operation: Operation) -> None:
     """Audit row and alert of a held plan."""
     sentences = " ".join(reason["sentence"] for reason in operation.held_reasons)
-    record(
-        organization=operation.organization,
-        actor=Actor.system(),
-        action="operation.held",
-        target_kind="operation",
-        target_ref=str(operation.number),
-        target_name=operation.name,
-        outcome="warning",
-        reason=sentences,
-        correlation_id=operation.uuid,
-        operation_id=operation.pk,
-        operation_number=operation.number,
-        rule_id=operation.rule_id,
-        rule_name=operation.name if operation.rule_id else "",
-        rule_version=operation.rule_version,
-        after={"people": operation.people_count, "reasons": [reason["code"] for reason in operation.held_reasons]},
-    )
+    codes = [reason["code"] for reason in operation.held_reasons]
+    after = {"people": operation.people_count, "reasons": codes}
+    record_operation(operation, Actor.system(), "held", outcome="warning", reason=sentences, after=after)
     raise_alert(
         organization=operation.organization,
         kind="held",

@@ -11,7 +11,6 @@ from django.db import connection, transaction
 from django.db.models import Max, Q
 from django.utils import timezone
 
-from apps.audit.services import record
 from apps.operations import planning
 from apps.operations.actions import REGISTRY, action_named
 from apps.operations.models import LeftOut, Operation, OperationItem
@@ -25,6 +24,7 @@ from apps.operations.selection import (
 )
 from apps.operations.services import finishing
 from apps.operations.services.gate import gate_plan
+from apps.operations.services.recording import record_operation
 from apps.operators.models import Operator
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
@@ -174,23 +174,8 @@ def plan_operation(
 
 
 def _record_start(operation: Operation, actor: Actor) -> None:
-    record(
-        organization=operation.organization,
-        actor=actor,
-        action="operation.planned",
-        target_kind="operation",
-        target_ref=str(operation.number),
-        target_name=operation.name,
-        outcome="info",
-        reason=operation.reason,
-        correlation_id=operation.uuid,
-        operation_id=operation.pk,
-        operation_number=operation.number,
-        rule_id=operation.rule_id,
-        rule_name=operation.name if operation.rule_id else "",
-        rule_version=operation.rule_version,
-        after={"mode": operation.mode, "action": operation.action},
-    )
+    after = {"mode": operation.mode, "action": operation.action}
+    record_operation(operation, actor, "planned", outcome="info", reason=operation.reason, after=after)
 
 
 @transaction.atomic
@@ -341,9 +326,8 @@ def run_planning(operation_id: int) -> None:
     try:
         _make_items(operation, operation.created_at)
     except (AtlassianError, DomainError) as error:
-        sentence = getattr(error, "detail", str(error))
-        advice = getattr(error, "advice", "")
-        finishing.close(operation, Operation.Status.FAILED, f"The plan could not be made: {sentence} {advice}".strip())
+        said = f"{error.detail.strip().rstrip('.')}. {getattr(error, 'advice', '')}".strip()
+        finishing.close(operation, Operation.Status.FAILED, f"The plan could not be made: {said}")
         return
     _freeze(operation)
 
