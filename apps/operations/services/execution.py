@@ -345,7 +345,8 @@ def _put_back(
     if left:
         return Result(
             Outcome.UNRESOLVED,
-            f"{error.detail.rstrip('.')}. Changed before that and not put back: {', '.join(left)}. Check this person in Atlassian.",
+            f"{error.detail.rstrip('.')}. Changed before that and not put back: {', '.join(left)}. "
+            "Check this person in Atlassian.",
         )
     outcome = Outcome.HANDED_OFF if isinstance(error, Forbidden) and error.managed_elsewhere else Outcome.FAILED
     return Result(outcome, f"{_said(error)} Nothing was changed.")
