@@ -94,6 +94,15 @@ def test_a_repeat_with_the_same_key_changes_nothing(client: APIClient) -> None:
     assert CleanupRule.objects.count() == 1
 
 
+def test_a_repeated_delete_gets_its_first_answer(client: APIClient) -> None:
+    address = at(f"rules/{make_rule(client)['id']}/")
+
+    answers = [client.delete(address, HTTP_IDEMPOTENCY_KEY="k-1") for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [204, 204]
+    assert client.delete(address).status_code == 404
+
+
 def test_another_body_with_the_same_key_is_refused(client: APIClient) -> None:
     client.post(at("rules/"), RULE, format="json", HTTP_IDEMPOTENCY_KEY="k-1")
 
@@ -348,6 +357,38 @@ def test_what_the_state_does_not_allow_is_said(path: str, code: str, client: API
     answer = client.post(at(f"operations/{operation['id']}/{path}"), body, format="json")
 
     assert (answer.status_code, answer.json()["code"]) == (409, code)
+
+
+def test_one_operator_confirms_by_count_and_password_and_never_by_token(client: APIClient, plain: Organization) -> None:
+    Organization.objects.filter(pk=plain.pk).update(is_one_operator=True)
+    owner = Operator.objects.get(email="owner@aum.example")
+    held = Operation.objects.create(
+        organization=plain,
+        number=1,
+        kind="manual_operation",
+        mode="live",
+        status="held",
+        initiator="manual",
+        actor=owner,
+        actor_text="Owner",
+        name="Restore",
+        action="restore",
+        plan_hash="a" * 64,
+        people_count=3,
+        held_reasons=[{"code": "token", "sentence": "Started by a token."}],
+    )
+    _row, secret = create_token(
+        organization=plain, operator=owner, scopes=["read", "approve"], actor=Actor.operator(owner)
+    )
+    script = APIClient(HTTP_AUTHORIZATION=f"Bearer {secret}")
+    address = at(f"operations/{held.pk}/approve/")
+    body = {"plan_hash": "a" * 64, "confirm_count": 3, "password": "correct horse battery"}
+
+    assert client.get(at(f"operations/{held.pk}/")).json()["can"]["approve"] is True
+    assert script.post(address, body, format="json").json()["code"] == "may_not_approve"
+    wrong = client.post(address, {**body, "confirm_count": 4, "password": "guess"}, format="json")
+    assert (wrong.status_code, set(wrong.json()["fields"])) == (422, {"confirm_count", "password"})
+    assert client.post(address, body, format="json").json()["status"] == "queued"
 
 
 def test_a_planning_can_be_cancelled(client: APIClient) -> None:

@@ -224,6 +224,8 @@ def _progress(operation: Operation) -> str:
     if operation.status == Status.PLANNING:
         total = f" {operation.progress_done:,} of {operation.progress_total:,}" if operation.progress_total else ""
         return f"#{operation.number} Planning{total}"
+    if operation.status in (Status.PREVIEWED, Status.HELD):
+        return f"#{operation.number} {operation.get_status_display()}: {operation.people_count:,} people"
     summary = selectors.run_summary(operation)
     detail = f": {operation.status_detail}" if operation.status_detail else ""
     return f"#{operation.number} {operation.get_status_display()} {summary.done:,} of {summary.total:,}{detail}"

@@ -85,12 +85,10 @@ def _lines(report: ImportReport) -> Iterator[str]:
     for change in report.changes:
         yield f"{change.change}: {change.rule}"
         for name, after in change.after.items():
-            before = change.before.get(name)
-            yield (
-                f"  {name}: {_short(after)}"
-                if change.change == "created"
-                else f"  {name}: {_short(before)} → {_short(after)}"
-            )
+            if change.change != "created":
+                yield f"  {name}: {_short(change.before.get(name))} → {_short(after)}"
+            elif after not in (None, False, []):
+                yield f"  {name}: {_short(after)}"
 
 
 def _short(value: Any) -> str:

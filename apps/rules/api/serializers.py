@@ -33,7 +33,7 @@ class RuleSerializer(serializers.Serializer[Any]):
     recurrence = serializers.ChoiceField(CleanupRule.Recurrence.choices)
     weekdays = serializers.ListField(child=serializers.IntegerField())
     month_day = serializers.IntegerField(allow_null=True)
-    run_at = serializers.TimeField(format="%H:%M")
+    run_at = serializers.SerializerMethodField(help_text="HH:MM in the rule's timezone.")
     timezone = serializers.CharField()
     max_count = serializers.IntegerField(allow_null=True)
     max_share_percent = serializers.FloatField(allow_null=True)
@@ -48,6 +48,9 @@ class RuleSerializer(serializers.Serializer[Any]):
 
     def get_products(self, rule: CleanupRule) -> list[str]:
         return list(rule.target_products or rule.inactive_products)
+
+    def get_run_at(self, rule: CleanupRule) -> str:
+        return f"{rule.run_at:%H:%M}"
 
 
 class RuleDetailSerializer(RuleSerializer):
