@@ -38,6 +38,7 @@ from aum.atlassian.errors import (
     Unavailable,
     WaitTooLong,
 )
+from aum.common.errors import DomainError
 from aum.common.tasks import enqueue
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,9 @@ def execute_operation(operation_id: int, *, budget_seconds: float = 900.0) -> No
     try:
         with client_for(operation.organization) as client:
             go_on = _drive(operation, client, deadline)
+    except DomainError as error:
+        # No credentials, or none that can be read: the run waits for a person, and the sweep looks again.
+        claims.wait(operation_id, timezone.now() + timedelta(seconds=60), error.detail)
     finally:
         Operation.objects.filter(pk=operation_id).update(driven_at=None)
     if go_on:
@@ -348,7 +352,11 @@ def _put_back(
             f"{error.detail.rstrip('.')}. Changed before that and not put back: {', '.join(left)}. "
             "Check this person in Atlassian.",
         )
-    outcome = Outcome.HANDED_OFF if isinstance(error, Forbidden) and error.managed_elsewhere else Outcome.FAILED
+    outcome = Outcome.FAILED
+    if isinstance(error, Forbidden) and error.managed_elsewhere:
+        outcome = Outcome.HANDED_OFF
+    elif isinstance(error, Conflict) and error.licence_limit:
+        outcome = Outcome.FAILED_LICENCE_LIMIT
     return Result(outcome, f"{_said(error)} Nothing was changed.")
 
 

@@ -24,23 +24,22 @@ from apps.operations.selection import (
 )
 from apps.operations.services import finishing
 from apps.operations.services.gate import gate_plan
+from apps.operations.services.hydration import plan_product_access
 from apps.operations.services.recording import record_operation
 from apps.operators.models import Operator
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from apps.organizations.selectors import connection_state
-from apps.organizations.services import NotConnected, reader_for
-from apps.users.models import Group, ProductAccess
-from apps.users.products import SEATLESS_ROLES, product_of, role_name
+from apps.organizations.services import NotConnected
+from apps.users.models import Group
 from apps.users.selectors import latest_merged_sync
-from aum.atlassian.errors import AtlassianError, NotFound
+from aum.atlassian.errors import AtlassianError
 from aum.common.errors import DomainError, InvalidInput
 from aum.common.tasks import enqueue_on_commit
 
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 60
-HYDRATE_BATCH = 200
 
 
 class OperationAlreadyRunning(DomainError):
@@ -96,15 +95,9 @@ def _validated_actions(organization: Organization, actions: Sequence[ActionSpec]
             groups = list(Group.objects.of(organization).filter(pk__in=spec.group_ids, vanished_at__isnull=True))
             if len(groups) != len(set(spec.group_ids)):
                 raise InvalidInput(fields={"groups": ["A chosen group no longer exists. Choose again."]})
-            for group in groups:
-                if spec.name == "add_to_group" and (group.is_administrative or not group.are_grants_known):
-                    raise InvalidInput(
-                        fields={"groups": [f"{group.name} grants administration, or what it grants is not known."]}
-                    )
-                if group.is_synced:
-                    raise InvalidInput(
-                        fields={"groups": [f"{group.name} is managed in the identity provider. Change it there."]}
-                    )
+            refusals = [refusal for group in groups if (refusal := planning.group_refusal(group, spec.name))]
+            if refusals:
+                raise InvalidInput(fields={"groups": refusals})
         if spec.name == "remove_product_access" and not spec.products:
             raise InvalidInput(fields={"products": ["Choose at least one product."]})
         if spec.name == "grant_product_access":
@@ -333,126 +326,33 @@ def run_planning(operation_id: int) -> None:
 
 
 def _make_items(operation: Operation, now: datetime) -> None:
-    """Write items and left-out rows from scratch; what a killed planning left is removed first."""
+    """Write items and left-out rows. What a killed planning left is removed first, but for people already read."""
     request = operation.request
-    with transaction.atomic():
-        OperationItem.objects.filter(operation=operation).delete()
-        LeftOut.objects.filter(operation=operation).delete()
-        if request["make"] == "copy":
-            source = Operation.objects.get(pk=request["source"])
-            planning.copy_items(operation, source, outcomes=request.get("outcomes", ()))
-            return
-        if request["make"] == "inverse":
-            source = Operation.objects.get(pk=request["source"])
-            planning.insert_inverse(operation, source, request["account_ids"])
-            return
-        selection = selection_from_json(operation.frozen["selection"])
-        actions = [ActionSpec.from_json(data) for data in operation.frozen["actions"]]
-        planning.insert_plan(operation, selection, actions, now)
+    if not request.get("is_hydrating"):
+        with transaction.atomic():
+            OperationItem.objects.filter(operation=operation).delete()
+            LeftOut.objects.filter(operation=operation).delete()
+            if request["make"] == "copy":
+                source = Operation.objects.get(pk=request["source"])
+                planning.copy_items(operation, source, outcomes=request.get("outcomes", ()))
+                return
+            if request["make"] == "inverse":
+                source = Operation.objects.get(pk=request["source"])
+                planning.insert_inverse(operation, source, request["account_ids"])
+                return
+            selection, actions = _asked_for(operation)
+            planning.insert_plan(operation, selection, actions, now)
+            request["is_hydrating"] = True
+            Operation.objects.filter(pk=operation.pk).update(request=request)
+    selection, actions = _asked_for(operation)
     for spec in actions:
         if spec.name == "remove_product_access":
-            _plan_product_access(operation, selection, spec, now)
+            plan_product_access(operation, selection, spec, now)
 
 
-def _plan_product_access(operation: Operation, selection: Selection, spec: ActionSpec, now: datetime) -> None:
-    """Items of product access: role assignments of the selected people only are read, one call each."""
-    organization = operation.organization
-    groups = {g.pk: g for g in Group.objects.of(organization).select_related("directory").exclude(granted_products=0)}
-    chosen: dict[int, list[tuple[str, Any]]] = {}
-    for product in spec.products:
-        rows = planning.candidates(organization, selection, spec.name, now, product=product)
-        outs: list[LeftOut] = []
-        for pk, out, why in rows.order_by("pk").values_list("pk", "out", "why").iterator(5000):
-            if out == planning.IN:
-                chosen.setdefault(pk, []).append((product, why))
-            else:
-                outs.append(LeftOut(organization=organization, operation=operation, account_id=pk, reason=out))
-        LeftOut.objects.bulk_create(outs, batch_size=2000, ignore_conflicts=True)
-    pks = sorted(chosen)
-    Operation.objects.filter(pk=operation.pk).update(progress_total=len(pks), progress_done=0)
-    rank = REGISTRY[spec.name].rank
-    with reader_for(organization) as reader:
-        for start in range(0, len(pks), HYDRATE_BATCH):
-            batch = pks[start : start + HYDRATE_BATCH]
-            access_rows = ProductAccess.objects.of(organization).filter(account_id__in=batch, product__in=spec.products)
-            if spec.sites:
-                access_rows = access_rows.filter(site__in=spec.sites)
-            by_account: dict[int, list[ProductAccess]] = {}
-            for row in access_rows.select_related("account").order_by("account_id", "resource"):
-                by_account.setdefault(row.account_id, []).append(row)
-            items: list[OperationItem] = []
-            outs = []
-            for pk in batch:
-                held = dict(chosen[pk])
-                rows_of = [row for row in by_account.get(pk, []) if row.product in held]
-                if not rows_of:
-                    outs.append(
-                        LeftOut(organization=organization, operation=operation, account_id=pk, reason="nothing_to_do")
-                    )
-                    continue
-                roles = _direct_roles(reader, rows_of[0].account.account_id)
-                for row in rows_of:
-                    plan = planning.path_plan(row, groups, _roles_on(roles, row), list(held))
-                    if plan.refusal:
-                        outs.append(
-                            LeftOut(
-                                organization=organization,
-                                operation=operation,
-                                account_id=pk,
-                                reason=plan.refusal,
-                                detail=f"{row.site or row.resource}: {plan.detail}",
-                            )
-                        )
-                        continue
-                    items.append(
-                        OperationItem(
-                            organization=organization,
-                            operation=operation,
-                            account_id=pk,
-                            subject=row.account.account_id,
-                            action=spec.name,
-                            target=f"product:{row.product}@{row.resource}",
-                            rank=rank,
-                            parameters={
-                                "product": row.product,
-                                "site": row.site,
-                                "resource": row.resource,
-                                "paths": [dict(path) for path in plan.paths],
-                            },
-                            reason=held[row.product],
-                        )
-                    )
-            with transaction.atomic():
-                OperationItem.objects.bulk_create(items, batch_size=1000, ignore_conflicts=True)
-                LeftOut.objects.bulk_create(outs, batch_size=1000, ignore_conflicts=True)
-                Operation.objects.filter(pk=operation.pk).update(
-                    progress_done=min(start + HYDRATE_BATCH, len(pks)), driven_at=timezone.now()
-                )
-
-
-def _direct_roles(reader: Any, account_id: str) -> list[tuple[str, str, str]] | None:
-    """(role, resource, owner) of direct assignments; None when the person's roles are not to be read."""
-    try:
-        assignments = reader.role_assignments(account_id).assignments
-    except NotFound:
-        return None
-    return [
-        (role.role, role.resource_id, role.resource_owner)
-        for role in assignments
-        if "direct" in role.methods and role_name(role.role) not in SEATLESS_ROLES
-    ]
-
-
-def _roles_on(roles: list[tuple[str, str, str]] | None, access: ProductAccess) -> list[tuple[str, str]] | None:
-    if roles is None:
-        return None
-    tail = access.resource.rpartition("/")[2]
-    return [
-        (role, resource)
-        for role, resource, owner in roles
-        if resource == access.resource
-        or (resource.rpartition("/")[2] == tail and product_of(owner or resource.split(":")[2]) == access.product)
-    ]
+def _asked_for(operation: Operation) -> tuple[Selection, list[ActionSpec]]:
+    actions = [ActionSpec.from_json(data) for data in operation.frozen["actions"]]
+    return selection_from_json(operation.frozen["selection"]), actions
 
 
 def _freeze(operation: Operation) -> None:
