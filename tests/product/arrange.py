@@ -56,12 +56,7 @@ def connect(*, url: str, slug: str, settings: dict[str, Any]) -> dict[str, Any]:
         granted_by="test",
     )
     running = SyncRun.objects.of(organization).order_by("-id").first()
-    run = running or request_sync(organization=organization, actor=Actor.system())
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not run.is_trusted:
-        assert time.monotonic() < deadline, (run.status, run.error_detail, run.distrust_reasons)
-        time.sleep(0.2)
-        run.refresh_from_db()
+    _wait_for_sync(running or request_sync(organization=organization, actor=Actor.system()))
     return {"organization": organization.pk, "operator": operator.pk}
 
 
@@ -72,8 +67,9 @@ def start(
     accounts: list[str] | None = None,
     mode: str = "live",
     action: str = "suspend",
+    products: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Plan a suspension of everybody idle, or of the named; a live plan within the limits begins by itself."""
+    """Plan `action` for everybody idle, or for the named; a live plan within the limits begins by itself."""
     from apps.operations import services
     from apps.operations.selection import AccountsSelection, ActionSpec, IdleSelection, Selection
     from apps.operators.models import Operator
@@ -83,7 +79,10 @@ def start(
     organization = Organization.objects.get(slug=slug)
     operator = Operator.objects.get(email=f"{slug}@aum.example")
     selection: Selection = IdleSelection(
-        inactive_days=inactive_days, include_never_active=True, never_active_days=inactive_days
+        inactive_days=inactive_days,
+        per_product=bool(products),
+        include_never_active=True,
+        never_active_days=inactive_days,
     )
     if accounts is not None:
         selection = AccountsSelection(tuple(accounts))
@@ -95,7 +94,7 @@ def start(
         actor=Actor.operator(operator),
         operator=operator,
         name="Idle people",
-        actions=[ActionSpec(action)],
+        actions=[ActionSpec(action, products=tuple(products or ()))],
         selection=selection,
     )
     return {"operation": operation.pk}
@@ -104,6 +103,42 @@ def start(
 def start_all(*, slug: str, lists: list[list[str]]) -> dict[str, Any]:
     """Start one live run over each list of accounts, at once."""
     return {"operations": [start(slug=slug, accounts=accounts)["operation"] for accounts in lists]}
+
+
+def apply(*, operation: int) -> dict[str, Any]:
+    """Run a stored preview live, as exactly what it shows."""
+    from apps.operations import services
+    from apps.operations.models import Operation
+    from apps.organizations.recorder import Actor
+
+    preview = Operation.objects.select_related("actor").get(pk=operation)
+    assert preview.actor is not None
+    live = services.apply_preview(
+        operation=preview,
+        plan_hash=preview.plan_hash,
+        actor=Actor.operator(preview.actor),
+        operator=preview.actor,
+    )
+    return {"operation": live.pk}
+
+
+def sync(*, slug: str) -> dict[str, Any]:
+    """Read the directory once more and wait until it is merged."""
+    from apps.organizations.models import Organization
+    from apps.organizations.recorder import Actor
+    from apps.users.services import request_sync
+
+    run = request_sync(organization=Organization.objects.get(slug=slug), actor=Actor.system())
+    _wait_for_sync(run)
+    return {"sync": run.pk}
+
+
+def _wait_for_sync(run: Any) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not run.is_trusted:
+        assert time.monotonic() < deadline, (run.status, run.error_detail, run.distrust_reasons)
+        time.sleep(0.2)
+        run.refresh_from_db()
 
 
 def undo(*, operation: int) -> dict[str, Any]:
@@ -124,7 +159,7 @@ def main(arguments: list[str]) -> None:
     django.setup()
     name, values = arguments
     functions: dict[str, Callable[..., dict[str, Any]]] = {
-        function.__name__: function for function in (connect, start, start_all, undo)
+        function.__name__: function for function in (connect, start, start_all, apply, sync, undo)
     }
     print(json.dumps(functions[name](**json.loads(values))))
 
