@@ -67,6 +67,7 @@ class Action(ABC):
     way_back: ClassVar[str]
     takes_access: ClassVar[bool]
     needs_managed: ClassVar[bool] = False
+    needs_unmanaged: ClassVar[bool] = False
     inverse: ClassVar[str | None] = None
     # Place in the fixed order (DECISIONS.md §14).
     rank: ClassVar[int]
@@ -175,7 +176,8 @@ class RemoveFromDirectory(Action):
     name, label, done_word, rank = "remove_from_directory", "Remove from directory", "Removed from directory", 80
     effect = "Takes the person out of the directory; groups and roles are lost."
     way_back = "Cannot be undone: the person has to be invited anew."
-    takes_access = True
+    # A managed account is deleted instead: outside every directory it would stay, and stay out of sight.
+    takes_access, needs_unmanaged = True, True
 
     def is_so(self, target: Target, fresh: Fresh) -> bool | None:
         return _membership(target, fresh) == "no_membership"

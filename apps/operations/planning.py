@@ -49,6 +49,7 @@ LEFT_OUT_LABELS = {
     "exempt": "exempt",
     "unknown_activity": "last login not known",
     "not_managed": "not managed by this organisation",
+    "managed": "managed by this organisation, so deleted instead of removed",
     "already_so": "already so",
     "nothing_to_do": "nothing to do",
     "shared_group": "in a group that also grants something else",
@@ -168,6 +169,8 @@ def candidates(
             reasons.append(When(predicates.unknown_q(products), then=Value("unknown_activity")))
     if action.needs_managed:
         reasons.append(When(~Q(claim_status=ClaimStatus.MANAGED), then=Value("not_managed")))
+    if action.needs_unmanaged:
+        reasons.append(When(claim_status=ClaimStatus.MANAGED, then=Value("managed")))
     reasons += _already_so(action_name)
     return people.annotate(
         out=Case(*reasons, default=Value(IN), output_field=models.CharField())
@@ -248,6 +251,17 @@ _GROUP_JOIN = (
 )
 
 
+def group_refusal(group: Group, action_name: str) -> str:
+    """Why a group cannot be the target of an add or removal (P15, hand-off); empty when it can."""
+    if group.is_synced:
+        return f"{group.name} is managed in the identity provider. Change it there."
+    if group.is_administrative:
+        return f"{group.name} grants administration. AUM does not change who is in it."
+    if action_name == "add_to_group" and not group.are_grants_known:
+        return f"What {group.name} grants is not known. Sync first."
+    return ""
+
+
 def _shape(action_name: str) -> tuple[str, str, str]:
     """(JOIN, target, parameters) in SQL of an action that needs no access paths."""
     statuses = {
@@ -260,8 +274,9 @@ def _shape(action_name: str) -> tuple[str, str, str]:
     if action_name in ("add_to_group", "remove_from_group"):
         held = "a.group_ids @> ARRAY[g.id]"
         condition = f"AND {'NOT ' if action_name == 'add_to_group' else ''}{held}"
+        condition += " AND NOT g.is_administrative"
         if action_name == "add_to_group":
-            condition += " AND NOT g.is_administrative AND g.are_grants_known"
+            condition += " AND g.are_grants_known"
         join = _GROUP_JOIN.format(condition=condition, no_membership=MembershipStatus.NO_MEMBERSHIP.value)
         return (join, *_GROUP_TARGET)
     return ("", "''", "'{}'::jsonb")

@@ -16,6 +16,7 @@ from apps.operations.selection import AccountsSelection, FilterSelection, IdleSe
 from apps.operations.services.outcomes import Result
 from apps.operations.services.reading import Reading, target_of
 from apps.users.models import Account, Group, ProductAccess
+from apps.users.predicates import protected_q
 
 Outcome = OperationItem.Outcome
 
@@ -24,6 +25,7 @@ _BY_OUT = {
     "exempt": (Outcome.SKIPPED_EXEMPT, "Exempt or snoozed since the plan was made."),
     "unknown_activity": (Outcome.SKIPPED_CONFLICT, "The last login is no longer known."),
     "not_managed": (Outcome.SKIPPED_NOT_MANAGED, "Not managed by this organisation, so AUM cannot do this."),
+    "managed": (Outcome.SKIPPED_CONFLICT, "Managed by this organisation by now: delete the account instead."),
     "already_so": (Outcome.ALREADY_SO, ""),
 }
 
@@ -43,6 +45,7 @@ def decide(operation: Operation, items: Sequence[OperationItem], reading: Readin
     accounts = {account.pk: account for account in Account.objects.filter(pk__in=[i.account_id for i in left])}
     if operation.undo_of_id:
         results.update(_undo_conflicts(left, accounts, reading))
+        results.update(_protected_by_now(operation, [item for item in left if item.pk not in results]))
     else:
         results.update(_selected_no_more(operation, left, accounts))
     left = [item for item in left if item.pk not in results]
@@ -127,18 +130,32 @@ def _state(fresh: Fresh) -> str:
     return ", ".join(filter(None, [fresh.status or "", *sorted(set(fresh.directories.values()))])) or "not known"
 
 
-def _administrative_targets(operation: Operation, items: Sequence[OperationItem]) -> dict[int, Result]:
-    """A group that grants administration by now is no target of an add, undo included (P15)."""
-    adds = [item for item in items if item.action == "add_to_group"]
-    pks = {item.parameters.get("group_pk") for item in adds}
-    bad = dict(
-        Group.objects.of(operation.organization).filter(pk__in=pks, is_administrative=True).values_list("pk", "name")
-    )
+def _protected_by_now(operation: Operation, items: Sequence[OperationItem]) -> dict[int, Result]:
+    """Undo takes access too (of a restore, of an add to a group): never from who is protected today (P2)."""
+    pks = [item.account_id for item in items if REGISTRY[item.action].takes_access]
+    if not pks:
+        return {}
+    people = Account.objects.of(operation.organization).filter(pk__in=pks)
+    protected = set(people.filter(protected_q(operation.organization)).values_list("pk", flat=True))
     return {
-        item.pk: Result(Outcome.SKIPPED_PROTECTED, f"{bad[item.parameters['group_pk']]} grants administration.")
-        for item in adds
-        if item.parameters.get("group_pk") in bad
+        item.pk: Result(*_BY_OUT["protected"])
+        for item in items
+        if item.account_id in protected and REGISTRY[item.action].takes_access
     }
+
+
+def _administrative_targets(operation: Operation, items: Sequence[OperationItem]) -> dict[int, Result]:
+    """A group that by now grants administration or is synced is no target any more, undo included (P15)."""
+    changes = [item for item in items if item.action in ("add_to_group", "remove_from_group")]
+    pks = {item.parameters.get("group_pk") for item in changes}
+    groups = {group.pk: group for group in Group.objects.of(operation.organization).filter(pk__in=pks)} if pks else {}
+    results: dict[int, Result] = {}
+    for item in changes:
+        group = groups.get(item.parameters.get("group_pk") or 0)
+        refusal = planning.group_refusal(group, item.action) if group else ""
+        if group and refusal:
+            results[item.pk] = Result(Outcome.HANDED_OFF if group.is_synced else Outcome.SKIPPED_PROTECTED, refusal)
+    return results
 
 
 def _changed_paths(operation: Operation, items: Sequence[OperationItem]) -> dict[int, Result]:
