@@ -260,6 +260,7 @@ CELERY_BEAT_SCHEDULE = {
     name: {"task": name, "schedule": seconds}
     for name, seconds in (
         ("operations.sweep", AUM_SWEEP_SECONDS),
+        ("operations.apply_safeguards", 60.0),
         ("users.sync_sweep", 30.0),
         ("rules.sweep", 60.0),
         ("audit.seal", 60.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import Q
 from django.utils import timezone
 
-from apps.operations.models import Operation
+from apps.operations.models import Operation, SafeguardChange
 from apps.operators.context import nav_counts
 from apps.organizations.models import Organization
 from apps.rules.models import CleanupRule
@@ -27,7 +27,8 @@ def _rules(organization: Organization) -> int:
 
 
 def _approvals(organization: Organization) -> int:
-    return int(Operation.objects.of(organization).filter(status=Operation.Status.HELD).count())
+    changes = SafeguardChange.objects.of(organization).filter(status=SafeguardChange.Status.PENDING).count()
+    return int(Operation.objects.of(organization).filter(status=Operation.Status.HELD).count()) + int(changes)
 
 
 def register() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from apps.operations.models import Approval, Operation, OperationItem
+from apps.operations.models import Approval, Operation, OperationItem, SafeguardChange
 from apps.organizations.admin import ReadOnlyAdmin
 
 
@@ -39,3 +39,18 @@ class OperationItemAdmin(ReadOnlyAdmin):
 class ApprovalAdmin(ReadOnlyAdmin):
     list_display = ["operation", "decision", "decided_by_text", "decided_at", "count", "is_one_operator"]
     list_select_related = ["operation"]
+
+
+@admin.register(SafeguardChange)
+class SafeguardChangeAdmin(ReadOnlyAdmin):
+    list_display = [
+        "organization",
+        "kind",
+        "status",
+        "proposed_by_text",
+        "proposed_at",
+        "approved_by_text",
+        "effective_at",
+    ]
+    list_select_related = ["organization"]
+    list_filter = ["status", "kind"]

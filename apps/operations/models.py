@@ -8,6 +8,7 @@ their history stays.
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import models
@@ -15,7 +16,7 @@ from django.db.models.functions import Now
 from django.urls import reverse
 
 from apps.organizations.models import OrganizationOwned
-from apps.users.models import Account
+from apps.users.models import Account, Group
 
 
 class Operation(OrganizationOwned):
@@ -285,3 +286,88 @@ class BrakeState(OrganizationOwned):
 
     def __str__(self) -> str:
         return f"brake of {self.organization_id}"
+
+
+class SafeguardChange(OrganizationOwned):
+    """A proposal to loosen safeguards: approved by another person, and in force an hour after that (P5).
+
+    A row never changes what it proposes; a new idea is a new row, and supersedes the open ones it overlaps.
+    """
+
+    class Kind(models.TextChoices):
+        SETTINGS = "settings", "Settings"
+        UNPROTECT_GROUP = "unprotect_group", "End of a group's protection"
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "Waits for approval"
+        APPROVED = "approved", "Approved"
+        APPLIED = "applied", "In force"
+        REJECTED = "rejected", "Rejected"
+        WITHDRAWN = "withdrawn", "Withdrawn"
+        SUPERSEDED = "superseded", "Superseded"
+        VOID = "void", "No longer possible"
+
+    OPEN = (Status.PENDING, Status.APPROVED)
+    # From the approval to the effect: the time in which somebody who was not asked can still object.
+    EFFECT_WAIT = timedelta(hours=1)
+
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
+    # {setting: [from, to]} as text; empty for a group.
+    changes = models.JSONField(default=dict, blank=True)
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    reason = models.TextField()
+
+    proposed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    proposed_by_text = models.CharField(max_length=254)
+    proposed_at = models.DateTimeField()
+
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    approved_by_text = models.CharField(max_length=254, blank=True)
+    approved_at = models.DateTimeField(null=True, blank=True)
+    is_one_operator = models.BooleanField(default=False)
+    effective_at = models.DateTimeField(null=True, blank=True)
+    applied_at = models.DateTimeField(null=True, blank=True)
+
+    # Rejected, withdrawn, superseded or void.
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ended_by_text = models.CharField(max_length=254, blank=True)
+    ending_reason = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(kind="settings", group__isnull=True)
+                | models.Q(kind="unprotect_group", group__isnull=False),
+                name="safeguard_group_iff_unprotect",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(is_one_operator=True) | ~models.Q(approved_by=models.F("proposed_by")),
+                name="safeguard_approved_by_another",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(status__in=["approved", "applied"])
+                | models.Q(effective_at__gte=models.F("approved_at") + timedelta(hours=1)),
+                name="safeguard_waits_an_hour",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status="applied", applied_at__gte=models.F("effective_at"))
+                | ~models.Q(status="applied") & models.Q(applied_at__isnull=True),
+                name="safeguard_applied_when_due",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["organization", "id"],
+                condition=models.Q(status__in=["pending", "approved"]),
+                name="safeguard_open",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} proposed by {self.proposed_by_text}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django.utils.dateparse import parse_datetime
 
 from apps.operations.actions import REGISTRY
-from apps.operations.models import OperationItem
+from apps.operations.models import OperationItem, SafeguardChange
 from apps.operations.planning import LEFT_OUT_LABELS
 from apps.users.products import label_of
 
@@ -71,3 +73,51 @@ def outcome_sentence(item: OperationItem) -> str:
 def left_out_label(code: str) -> str:
     """A reason for which people are left out of a plan, in words."""
     return LEFT_OUT_LABELS.get(code, code.replace("_", " "))
+
+
+# Setting → (what it does, unit of its value).
+SAFEGUARD_WORDS: Mapping[str, tuple[str, str]] = {
+    "max_count": ("Hold a run above", "people"),
+    "max_share_percent": ("Hold a run above", "% of licensed people"),
+    "max_per_day": ("Hold when more people lose access within 24 hours than", "people"),
+    "max_failure_percent": ("Stop a run when failures exceed", "% of its steps"),
+    "activity_margin_hours": ("Margin for Atlassian’s delay", "hours"),
+    "max_data_age_hours": ("Refuse live rules when data is older than", "hours"),
+    "max_people_lost_percent": ("Distrust a sync that lost more than", "% of people"),
+    "max_activity_lost_percent": ("Distrust a sync that lost activity of more than", "% of people"),
+    "snooze_days": ("Rest after a restore", "days"),
+    "held_plan_days": ("A held run waits at most", "days"),
+    "preview_hours": ("A preview can be applied for", "hours"),
+}
+
+
+@dataclass(frozen=True)
+class SafeguardLine:
+    """One value of a proposed change, in words. A group has no values: what is lost stands in `label`."""
+
+    label: str
+    before: str = ""
+    after: str = ""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.label}: {self.before} → {self.after}" if self.after else self.label
+
+
+def safeguard_lines(change: SafeguardChange) -> list[SafeguardLine]:
+    """What a change loosens: "Hold a run above", "500", "600 people". Reads `change.group`."""
+    if change.group is not None:
+        return [SafeguardLine(f"End the protection of the group {change.group.name}")]
+    lines = []
+    for name, (before, after) in change.changes.items():
+        label, unit = SAFEGUARD_WORDS[name]
+        gap = "" if unit.startswith("%") else " "
+        lines.append(SafeguardLine(label, _number(before), f"{_number(after)}{gap}{unit}"))
+    return lines
+
+
+def _number(text: str) -> str:
+    """A stored value with thousands separators and without trailing zeros."""
+    whole, _, rest = f"{Decimal(text):,f}".partition(".")
+    rest = rest.rstrip("0")
+    return f"{whole}.{rest}" if rest else whole

@@ -10,7 +10,7 @@ from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from apps.operations.actions import REGISTRY
-from apps.operations.models import Approval, LeftOut, Operation, OperationItem
+from apps.operations.models import Approval, LeftOut, Operation, OperationItem, SafeguardChange
 from apps.organizations.models import Organization
 from aum.common.errors import Missing
 
@@ -262,6 +262,28 @@ def waiting_approvals(organization: Organization) -> QuerySet[Operation]:
 def decided_approvals(organization: Organization) -> QuerySet[Approval]:
     """Decisions, newest first."""
     return Approval.objects.of(organization).select_related("operation", "operation__organization").order_by("-id")
+
+
+def open_safeguard_changes(organization: Organization) -> QuerySet[SafeguardChange]:
+    """Looser safeguards that wait for an approval or for their hour, oldest first, with their group."""
+    changes = SafeguardChange.objects.of(organization).select_related("group")
+    return changes.filter(status__in=SafeguardChange.OPEN).order_by("id")
+
+
+def decided_safeguard_changes(organization: Organization) -> QuerySet[SafeguardChange]:
+    """Looser safeguards that were approved or came to an end, newest first, with their group."""
+    changes = SafeguardChange.objects.of(organization).select_related("group")
+    return changes.exclude(status=SafeguardChange.Status.PENDING).order_by("-id")
+
+
+def safeguard_change_by_id(organization: Organization, pk: int) -> SafeguardChange:
+    """Raises Missing."""
+    change: SafeguardChange | None = (
+        SafeguardChange.objects.of(organization).select_related("group").filter(pk=pk).first()
+    )
+    if change is None:
+        raise Missing
+    return change
 
 
 @dataclass(frozen=True)

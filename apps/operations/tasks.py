@@ -20,3 +20,8 @@ def execute(operation_id: int) -> None:
 @shared_task(name="operations.sweep")
 def sweep() -> None:
     services.sweep()
+
+
+@shared_task(name="operations.apply_safeguards")
+def apply_safeguards() -> None:
+    services.apply_due_changes()

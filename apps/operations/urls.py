@@ -23,4 +23,7 @@ urlpatterns = [
     path("runs/<int:number>/retry/", views.retry, name="retry"),
     path("users/<int:pk>/runs/", views.of_person, name="of_person"),
     path("approvals/", views.approvals, name="approvals"),
+    path("approvals/safeguards/<int:pk>/approve/", views.approve_safeguard, name="safeguard_approve"),
+    path("approvals/safeguards/<int:pk>/reject/", views.reject_safeguard, name="safeguard_reject"),
+    path("approvals/safeguards/<int:pk>/withdraw/", views.withdraw_safeguard, name="safeguard_withdraw"),
 ]

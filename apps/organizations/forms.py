@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from django import forms
 
 from apps.organizations.models import Organization
-from apps.organizations.services import ConnectionInput
+from apps.organizations.services import LOOSER_WHEN_GREATER, ConnectionInput
 
 _SECRET = {"autocomplete": "off", "spellcheck": "false", "class": "mono"}
 _PLAIN = {"autocomplete": "off", "spellcheck": "false"}
@@ -97,15 +95,13 @@ class GeneralForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Organization
-        fields = ["name", "timezone", "currency", "sync_hour_utc", "snooze_days", "calls_in_flight"]
+        fields = ["name", "timezone", "currency", "sync_hour_utc", "calls_in_flight"]
         labels = {
             "sync_hour_utc": "Daily sync at",
-            "snooze_days": "Rest after a restore",
             "calls_in_flight": "Calls to Atlassian at once",
         }
         help_texts = {
             "currency": "Three letters, such as EUR.",
-            "snooze_days": "Who was restored is left alone by rules for this long.",
             "calls_in_flight": "More is faster until Atlassian asks to slow down.",
         }
 
@@ -115,29 +111,22 @@ class GeneralForm(forms.ModelForm):  # type: ignore[type-arg]
         self.fields["timezone"].choices = [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in names)]  # type: ignore[attr-defined]
 
 
-# Safeguard → True when a greater number is the stricter one.
-SAFEGUARDS: Mapping[str, bool] = {
-    "max_count": False,
-    "max_share_percent": False,
-    "max_per_day": False,
-    "activity_margin_hours": True,
-    "max_data_age_hours": False,
-    "max_people_lost_percent": False,
-    "max_activity_lost_percent": False,
-    "max_failure_percent": False,
-    "held_plan_days": False,
-    "preview_hours": False,
-}
-
-
 class SafeguardsForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The limits. This version only tightens them here: a looser value is refused with a sentence."""
+    """What protects people. Which change is a looser one, and who has to agree, is the service's to know."""
 
     hide_required = True
 
+    reason = forms.CharField(
+        label="Reason",
+        required=False,
+        max_length=500,
+        help_text="Needed when a value becomes looser. Who approves reads it, and it stands in the audit log.",
+        widget=forms.Textarea(attrs={"rows": 2}),
+    )
+
     class Meta:
         model = Organization
-        fields = [*SAFEGUARDS]
+        fields = [*LOOSER_WHEN_GREATER]
         labels = {
             "max_count": "Hold a run above",
             "max_share_percent": "Hold a run above",
@@ -147,36 +136,18 @@ class SafeguardsForm(forms.ModelForm):  # type: ignore[type-arg]
             "max_people_lost_percent": "Distrust a sync that lost more than",
             "max_activity_lost_percent": "Distrust a sync that lost activity of more than",
             "max_failure_percent": "Stop a run when failures exceed",
+            "snooze_days": "Rest after a restore",
             "held_plan_days": "A held run waits at most",
             "preview_hours": "A preview can be applied for",
         }
-        help_texts = {"activity_margin_hours": "Atlassian reports activity up to a day late; thresholds grow by this."}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._before = {name: getattr(self.instance, name) for name in SAFEGUARDS}
-
-    def clean(self) -> dict[str, Any]:
-        """Refuses what would loosen a safeguard."""
-        cleaned: dict[str, Any] = super().clean() or {}
-        for name, is_greater_stricter in SAFEGUARDS.items():
-            before, after = self._before[name], cleaned.get(name)
-            if after is None:
-                continue
-            is_looser = after < before if is_greater_stricter else after > before
-            if is_looser:
-                bound = "At least" if is_greater_stricter else "At most"
-                shown = f"{before.normalize():f}" if isinstance(before, Decimal) else f"{before:,}"
-                self.add_error(
-                    name,
-                    f"{bound} {shown}. Safeguards can only be tightened here; loosening them is not possible "
-                    "in this version.",
-                )
-        return cleaned
+        help_texts = {
+            "activity_margin_hours": "Atlassian reports activity up to a day late; thresholds grow by this.",
+            "snooze_days": "Who was restored is left alone by rules for this long.",
+        }
 
     def changes(self) -> dict[str, Any]:
-        """Only what differs from before."""
-        return {name: self.cleaned_data[name] for name in self.changed_data}
+        """Only what differs from before, without the reason."""
+        return {name: self.cleaned_data[name] for name in self.changed_data if name in LOOSER_WHEN_GREATER}
 
 
 class ReasonForm(forms.Form):

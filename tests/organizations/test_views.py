@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from apps.operators.models import Operator, Role
 from apps.organizations.models import Alert, Credential, Organization
+from apps.organizations.services import LOOSER_WHEN_GREATER
 from apps.sandbox.server import Sandbox
 from apps.users.models import Group, ProtectedGroup
 
@@ -40,7 +41,6 @@ GENERAL = {
     "timezone": "Europe/Vienna",
     "currency": "EUR",
     "sync_hour_utc": "3",
-    "snooze_days": "14",
     "calls_in_flight": "8",
 }
 
@@ -67,19 +67,20 @@ def test_general_settings_refuse_bad_values_at_their_field(
 
 
 def _safeguards(organization: Organization, **changes: object) -> dict[str, str]:
-    from apps.organizations.forms import SAFEGUARDS
-
-    return {name: str(changes.get(name, getattr(organization, name))) for name in SAFEGUARDS}
+    return {name: str(changes.get(name, getattr(organization, name))) for name in LOOSER_WHEN_GREATER}
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("max_count", 501), ("max_share_percent", "10.01"), ("activity_margin_hours", 24)]
 )
-def test_safeguards_cannot_be_loosened(admin: Client, organization: Organization, field: str, value: object) -> None:
-    page = admin.post(_url("safeguards"), _safeguards(organization, **{field: value}))
+def test_safeguards_are_not_loosened_at_once(
+    admin: Client, organization: Organization, field: str, value: object
+) -> None:
+    refused = admin.post(_url("safeguards"), _safeguards(organization, **{field: value}))
+    page = admin.post(_url("safeguards"), {**_safeguards(organization, **{field: value}), "reason": "x"}, follow=True)
 
-    assert page.status_code == 422
-    assert "Safeguards can only be tightened here" in page.content.decode()
+    assert refused.status_code == 422
+    assert "waits for an approval" in page.content.decode()
     before = getattr(organization, field)
     organization.refresh_from_db()
     assert getattr(organization, field) == before
@@ -155,7 +156,7 @@ def test_stop_needs_a_reason_and_only_an_owner_releases_it(
     assert not organization.is_killed
 
 
-def test_groups_are_found_protected_and_released_with_a_reason(admin: Client, organization: Organization) -> None:
+def test_groups_are_found_and_protected_and_ending_it_needs_a_reason(admin: Client, organization: Organization) -> None:
     from django.utils import timezone
 
     from apps.organizations.models import Directory
@@ -175,7 +176,7 @@ def test_groups_are_found_protected_and_released_with_a_reason(admin: Client, or
     assert "<html" not in found.content.decode()
     assert protected == 1
     assert without.status_code == 422
-    assert not ProtectedGroup.objects.of(organization).exists()
+    assert ProtectedGroup.objects.of(organization).exists()
 
 
 def test_only_a_demo_is_deleted_and_only_when_its_name_is_typed(owner: Client, organization: Organization) -> None:

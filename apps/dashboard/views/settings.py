@@ -8,6 +8,10 @@ from django.contrib import messages
 from django.http import Http404, HttpResponseBase
 from django.shortcuts import redirect, render
 
+from apps.operations.reasons import safeguard_lines
+from apps.operations.selectors import open_safeguard_changes
+from apps.operations.services import Proposal, propose_change, propose_unprotect
+from apps.operations.views.safeguards import change_rows
 from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
 from apps.operators.views import add_errors
@@ -20,12 +24,11 @@ from apps.organizations.services import (
     release_kill_switch,
     save_credentials,
     turn_kill_switch_on,
-    update_settings,
 )
 from apps.organizations.services.connections import ConnectionRefused
 from apps.users.models import Group, ProtectedGroup, SyncRun
 from apps.users.selectors import groups
-from apps.users.services import protect_group, unprotect_group
+from apps.users.services import protect_group
 from aum.common.errors import DomainError, InvalidInput
 
 
@@ -36,7 +39,13 @@ def general(request: OrganizationRequest) -> HttpResponseBase:
     if request.method == "POST" and form.is_valid():
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
         try:
-            update_settings(organization=organization_of(request), changes=changes, actor=request.access.actor)
+            propose_change(
+                organization=organization_of(request),
+                changes=changes,
+                reason="",
+                actor=request.access.actor,
+                operator=request.access.operator,
+            )
         except InvalidInput as error:
             add_errors(form, error)
         else:
@@ -53,18 +62,43 @@ def _copy(request: OrganizationRequest) -> Organization:
 
 @require(Permission.SETTINGS)
 def safeguards(request: OrganizationRequest) -> HttpResponseBase:
-    """The limits; they can only be tightened here."""
+    """The limits. Stricter values are saved at once; looser ones wait for another person."""
+    organization = organization_of(request)
     form = SafeguardsForm(request.POST or None, instance=_copy(request))
     if request.method == "POST" and form.is_valid():
         try:
-            update_settings(organization=organization_of(request), changes=form.changes(), actor=request.access.actor)
+            proposal = propose_change(
+                organization=organization,
+                changes=form.changes(),
+                reason=form.cleaned_data["reason"],
+                actor=request.access.actor,
+                operator=request.access.operator,
+            )
         except InvalidInput as error:
             add_errors(form, error)
         else:
-            messages.success(request, "The safeguards are saved." if form.changed_data else "Nothing was changed.")
-            return redirect("organizations:safeguards", organization_of(request).slug)
-    context = {"form": form, "section": "safeguards"}
+            _say(request, proposal)
+            return redirect("organizations:safeguards", organization.slug)
+    context = {
+        "form": form,
+        "section": "safeguards",
+        "changes": change_rows(request, open_safeguard_changes(organization)),
+    }
     return render(request, "organizations/safeguards.html", context, status=422 if form.errors else 200)
+
+
+def _say(request: OrganizationRequest, proposal: Proposal) -> None:
+    if proposal.saved:
+        messages.success(request, "The safeguards are saved.")
+    for change in proposal.superseded:
+        said = "; ".join(line.sentence for line in safeguard_lines(change))
+        messages.warning(request, f"An earlier change is superseded and will not take effect: {said}.")
+    if proposal.pending:
+        messages.warning(
+            request, "What becomes looser waits for an approval and takes effect one hour after it. It is listed below."
+        )
+    if not proposal.saved and not proposal.pending:
+        messages.success(request, "Nothing was changed.")
 
 
 @require(Permission.SETTINGS)
@@ -154,7 +188,9 @@ def protected_groups(request: OrganizationRequest) -> HttpResponseBase:
     organization = organization_of(request)
     search = request.GET.get("q", "").strip()
     found = groups(organization, search).filter(protection__isnull=True)[:20] if search else []
-    protected = ProtectedGroup.objects.of(organization).select_related("group__directory").order_by("group__name")
+    rows = ProtectedGroup.objects.of(organization).select_related("group__directory").order_by("group__name")
+    ending = {change.group_id: change for change in open_safeguard_changes(organization) if change.group_id}
+    protected = [(row, ending.get(row.group_id)) for row in rows]
     context = {"section": "groups", "protected": protected, "search": search, "found": found}
     if request.headers.get("HX-Request"):
         return render(request, "organizations/_group_results.html", context)
@@ -173,13 +209,24 @@ def protect(request: OrganizationRequest, pk: int) -> HttpResponseBase:
 
 @require(Permission.SETTINGS)
 def unprotect(request: OrganizationRequest, pk: int) -> HttpResponseBase:
-    """A page that says what ends, and asks for the reason."""
+    """A page that says what would end, and asks for the reason; an approval and an hour stand before it."""
     group = _group(request, pk)
     form = ReasonForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        unprotect_group(group=group, actor=request.access.actor, reason=form.cleaned_data["reason"])
-        messages.success(request, f"{group.name} is no longer protected.")
-        return redirect("organizations:groups", organization_of(request).slug)
+        try:
+            propose_unprotect(
+                group=group,
+                reason=form.cleaned_data["reason"],
+                actor=request.access.actor,
+                operator=request.access.operator,
+            )
+        except InvalidInput as error:
+            add_errors(form, error)
+        else:
+            messages.warning(
+                request, f"{group.name} stays protected until this is approved, and for one hour after that."
+            )
+            return redirect("organizations:groups", organization_of(request).slug)
     context = {"section": "groups", "group": group, "form": form}
     return render(request, "organizations/unprotect.html", context, status=422 if form.errors else 200)
 

@@ -2,6 +2,7 @@
 
 from apps.operations.views.lists import approvals, of_person
 from apps.operations.views.pages import export, progress, run
+from apps.operations.views.safeguards import approve_safeguard, reject_safeguard, withdraw_safeguard
 from apps.operations.views.steering import (
     act,
     apply,
@@ -20,15 +21,18 @@ __all__ = [
     "apply",
     "approvals",
     "approve",
+    "approve_safeguard",
     "export",
     "of_person",
     "pause",
     "progress",
     "reject",
+    "reject_safeguard",
     "resume",
     "retry",
     "run",
     "stop",
     "undo",
     "undo_preview",
+    "withdraw_safeguard",
 ]

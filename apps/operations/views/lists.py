@@ -11,8 +11,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from apps.operations import selectors
-from apps.operations.models import Approval, Operation, OperationItem
+from apps.operations.models import Approval, Operation, OperationItem, SafeguardChange
 from apps.operations.views.common import ROWS
+from apps.operations.views.safeguards import change_rows
 from apps.operations.views.words import button_words, item_line
 from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
@@ -45,14 +46,19 @@ class Waiting:
 @require(Permission.VIEW)
 @require_GET
 def approvals(request: OrganizationRequest) -> HttpResponse:
-    """Plans that wait for a decision, and decisions made."""
+    """Plans and looser safeguards that wait for a decision, and decisions made."""
     organization, operator = organization_of(request), request.access.operator
     is_decided = request.GET.get("view") == "decided"
     waiting = list(selectors.waiting_approvals(organization))
     decided = selectors.decided_approvals(organization)
+    changes = list(selectors.open_safeguard_changes(organization))
+    undecided = [change for change in changes if change.status == SafeguardChange.Status.PENDING]
+    past_changes: list[SafeguardChange] = []
     rows, after = [], None
     if is_decided:
         text = request.GET.get("before", "")
+        if not text:
+            past_changes = list(selectors.decided_safeguard_changes(organization)[:ROWS])
         if text.isascii() and text.isdecimal() and len(text) < 19:
             decided = decided.filter(pk__lt=int(text))
         found = list(decided[: ROWS + 1])
@@ -62,6 +68,9 @@ def approvals(request: OrganizationRequest) -> HttpResponse:
         "operations/approvals.html",
         {
             "waiting": [_waiting(operation, operator) for operation in waiting],
+            "waiting_count": len(waiting) + len(undecided),
+            "undecided_count": len(undecided),
+            "changes": change_rows(request, past_changes if is_decided else changes),
             "is_decided": is_decided,
             "decided": rows,
             "after": after,

@@ -18,6 +18,8 @@ from apps.organizations.services.connections import (
     want_demo,
 )
 from apps.organizations.services.safety import (
+    LOOSER_WHEN_GREATER,
+    SETTINGS_FIELDS,
     confirm_instance,
     release_kill_switch,
     store_pause,
@@ -26,6 +28,8 @@ from apps.organizations.services.safety import (
 )
 
 __all__ = [
+    "LOOSER_WHEN_GREATER",
+    "SETTINGS_FIELDS",
     "ConnectionInput",
     "ConnectionRefused",
     "DemoUnavailable",

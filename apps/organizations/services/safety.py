@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +35,20 @@ SETTINGS_FIELDS = frozenset(
         "preview_hours",
     }
 )
+# Setting that protects people → True when a greater value protects less (P5). All others are free.
+LOOSER_WHEN_GREATER: Mapping[str, bool] = {
+    "max_count": True,
+    "max_share_percent": True,
+    "max_per_day": True,
+    "max_failure_percent": True,
+    "activity_margin_hours": False,
+    "max_data_age_hours": True,
+    "max_people_lost_percent": True,
+    "max_activity_lost_percent": True,
+    "snooze_days": False,
+    "held_plan_days": True,
+    "preview_hours": True,
+}
 
 
 @transaction.atomic
@@ -102,7 +117,10 @@ def store_pause(*, organization_id: int, family: str, until: datetime) -> None:
 
 @transaction.atomic
 def update_settings(*, organization: Organization, changes: dict[str, Any], actor: Actor) -> Organization:
-    """Apply `changes` to the settings in SETTINGS_FIELDS; raises InvalidInput that names each wrong field."""
+    """Apply `changes` to the settings in SETTINGS_FIELDS at once; raises InvalidInput that names each wrong field.
+
+    Who may loosen a safeguard, and when it counts, is decided above: `operations.services.propose_change`.
+    """
     unknown = set(changes) - SETTINGS_FIELDS
     if unknown:
         raise InvalidInput(fields={name: ["This setting does not exist."] for name in sorted(unknown)})
