@@ -8,53 +8,176 @@ from dataclasses import dataclass, field
 from django.http import QueryDict
 
 from apps.operations.actions import REGISTRY
-from apps.operations.selection import AccountsSelection, FilterSelection, Selection
-from apps.organizations.models import Organization
-from apps.users.models import Account
+from apps.operations.planning import group_refusal
+from apps.operations.selection import AccountsSelection, ActionSpec, FilterSelection, Selection
+from apps.organizations.models import Directory, Organization
+from apps.users.models import Account, Group, Product
 from apps.users.selectors import AccountFilters
 from aum.common.errors import InvalidInput
 
-# What the users pages offer; group actions and deletion need further questions.
-USER_ACTIONS = ("suspend", "restore", "deactivate", "activate")
+# What the users pages offer as user actions; groups have a choice of their own beside it.
+USER_ACTIONS = (
+    "suspend",
+    "restore",
+    "deactivate",
+    "activate",
+    "remove_product_access",
+    "delete",
+    "cancel_delete",
+    "remove_from_directory",
+)
+GROUP_ACTIONS = ("add_to_group", "remove_from_group")
 NOBODY = "Select at least one user."
+NO_ACTION = "Choose a user action or a group action."
+MAX_GROUPS = 50
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """An action and whom it is for. `params` stay empty for named people."""
+    """Actions and whom they are for, as a form asked. `user_action` and `group_action` may be empty, not both.
 
-    action: str
+    `fields`: what carries the same question on to the page that asks for groups and products.
+    """
+
+    user_action: str
+    group_action: str
+    group_ids: tuple[int, ...]
+    products: tuple[str, ...]
     selection: Selection
-    name: str
+    whom: str
+    fields: tuple[tuple[str, str], ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every action has its targets."""
+        has_groups = not self.group_action or bool(self.group_ids)
+        return has_groups and (not self.asks_products or bool(self.products))
+
+    @property
+    def asks_products(self) -> bool:
+        return self.user_action == "remove_product_access"
+
+    @property
+    def only_account_id(self) -> str:
+        """The one person whom it is about; empty for several or a filter."""
+        ids = self.selection.account_ids if isinstance(self.selection, AccountsSelection) else ()
+        return ids[0] if len(ids) == 1 else ""
+
+    @property
+    def actions(self) -> list[ActionSpec]:
+        specs = [ActionSpec(self.group_action, group_ids=self.group_ids)] if self.group_action else []
+        if self.user_action:
+            specs.append(ActionSpec(self.user_action, products=self.products if self.asks_products else ()))
+        return specs
+
+    @property
+    def name(self) -> str:
+        """The operation's name: "Add user to group, Suspend: 14 selected users"."""
+        ordered = sorted(self.actions, key=lambda spec: REGISTRY[spec.name].rank)
+        return f"{', '.join(REGISTRY[spec.name].label for spec in ordered)}: {self.whom}"[:200]
 
 
 def wanted(data: QueryDict, organization: Organization) -> Wanted:
-    """Read the bulk bar (`action`, `accounts` or `all` with `filters`) or one person's button (`only=suspend:12`).
+    """Read the bulk bar (`action`, `group_action`, `accounts` or `all` with `filters`) or one person's button.
 
-    Raises InvalidInput with sentences for people.
+    A button names `only=suspend:12`. `groups` (our keys) and `products` may still be missing; then the result is not
+    complete. Raises InvalidInput with sentences for people.
     """
     only, _, key = data.get("only", "").partition(":")
-    action = only or data.get("action", "")
-    if action not in USER_ACTIONS:
-        raise InvalidInput("Choose a user action.")
-    label = REGISTRY[action].label
-    if not only and "all" in data:
-        filters, errors = AccountFilters.parse(QueryDict(data.get("filters", "")[:8000]))
+    is_group = only in GROUP_ACTIONS
+    user_action = ("" if is_group else only) if only else data.get("action", "")
+    group_action = (only if is_group else "") if only else data.get("group_action", "")
+    if user_action and user_action not in USER_ACTIONS:
+        raise InvalidInput(fields={"action": ["Choose a user action from the list."]})
+    if group_action and group_action not in GROUP_ACTIONS:
+        raise InvalidInput(fields={"group_action": ["Choose a group action from the list."]})
+    if not user_action and not group_action:
+        raise InvalidInput(NO_ACTION)
+    selection, whom, fields = _selected([key] if only else None, data, organization)
+    if only:
+        fields = [("only", data.get("only", ""))]
+    else:
+        fields = [("action", user_action), ("group_action", group_action), *fields]
+    return Wanted(
+        user_action,
+        group_action,
+        tuple(keys_of(data.getlist("groups"))[:MAX_GROUPS]) if group_action else (),
+        tuple(value for value in dict.fromkeys(data.getlist("products")) if value in Product.values),
+        selection,
+        whom,
+        tuple(fields),
+    )
+
+
+def _selected(
+    only: list[str] | None, data: QueryDict, organization: Organization
+) -> tuple[Selection, str, list[tuple[str, str]]]:
+    """(selection, in words, the fields that carry it)."""
+    if only is None and "all" in data:
+        text = data.get("filters", "")[:8000]
+        filters, errors = AccountFilters.parse(QueryDict(text))
         if errors:
             raise InvalidInput("The filters could not be read. Set them again.")
         params: dict[str, list[str]] = {}
         for name, value in filters.as_params():
             params.setdefault(name, []).append(value)
-        return Wanted(
-            action, FilterSelection(params), f"{label}: all users that match" if params else f"{label}: all users"
-        )
-    keys = [key] if only else data.getlist("accounts")
-    pks = [int(text) for text in keys if text.isascii() and text.isdecimal() and len(text) < 19]
-    people = list(Account.objects.of(organization).filter(pk__in=pks).order_by("pk").values_list("account_id", "name"))
+        whom = "all users that match" if params else "all users"
+        return FilterSelection(params), whom, [("all", "1"), ("filters", text)]
+    pks = keys_of(data.getlist("accounts") if only is None else only)
+    people = list(
+        Account.objects.of(organization).filter(pk__in=pks).order_by("pk").values_list("pk", "account_id", "name")
+    )
     if not people:
         raise InvalidInput(NOBODY)
-    whom = people[0][1] or people[0][0] if len(people) == 1 else f"{len(people)} selected users"
-    return Wanted(action, AccountsSelection(tuple(account_id for account_id, _ in people)), f"{label}: {whom}"[:200])
+    whom = people[0][2] or people[0][1] if len(people) == 1 else f"{len(people):,} selected users"
+    selection = AccountsSelection(tuple(account_id for _, account_id, _ in people))
+    return selection, whom, [("accounts", str(pk)) for pk, _, _ in people]
+
+
+def keys_of(texts: Sequence[str]) -> list[int]:
+    """The keys among `texts`, each once; anything else is dropped."""
+    return list(dict.fromkeys(int(t) for t in texts if t.isascii() and t.isdecimal() and len(t) < 19))
+
+
+@dataclass(frozen=True)
+class GroupChoice:
+    """One group of the selector. `refusal` says why it cannot be chosen; empty when it can."""
+
+    pk: int
+    label: str
+    is_chosen: bool
+    refusal: str
+
+
+GROUPS_SHOWN = 30
+
+
+def group_choices(
+    organization: Organization, action: str, *, search: str, chosen: Sequence[int], held_by: str = ""
+) -> tuple[list[GroupChoice], bool]:
+    """The selector's groups, those chosen first, and whether more match than are shown.
+
+    `held_by`: the one person (Atlassian id) whose groups are offered for a removal, instead of all.
+    """
+    known = Group.objects.of(organization).filter(vanished_at__isnull=True).select_related("directory")
+    found = known.exclude(pk__in=chosen).order_by("name", "pk")
+    if search:
+        found = found.filter(name__icontains=search)
+    if held_by and action == "remove_from_group":
+        held = Account.objects.of(organization).filter(account_id=held_by).values_list("group_ids", flat=True).first()
+        found = found.filter(pk__in=held or [])
+    rows = list(found[: GROUPS_SHOWN + 1])
+    shown = [*(known.filter(pk__in=chosen).order_by("name", "pk") if chosen else []), *rows[:GROUPS_SHOWN]]
+    names_places = Directory.objects.of(organization).count() > 1
+    return [
+        GroupChoice(
+            group.pk,
+            f"{group.name}, {group.directory.name}" if names_places else group.name,
+            group.pk in chosen,
+            group_refusal(group, action),
+        )
+        for group in shown
+    ], len(rows) > GROUPS_SHOWN
 
 
 @dataclass(frozen=True)

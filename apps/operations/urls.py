@@ -9,6 +9,7 @@ from apps.operations import views
 app_name = "operations"
 urlpatterns = [
     path("runs/new/", views.act, name="act"),
+    path("runs/new/groups/", views.group_selector, name="group_selector"),
     path("runs/<int:number>/", views.run, name="run"),
     path("runs/<int:number>/_progress", views.progress, name="progress"),
     path("runs/<int:number>/export/", views.export, name="export"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,6 +69,8 @@ class MenuAction:
     label: str
     icon: str
     refusal: str
+    # Groups or products are asked for next.
+    needs_targets: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ def user_list(request: OrganizationRequest) -> HttpResponse:
         "orderings": _orderings(ordering),
         "limit": limit,
         "limits": LIMITS,
-        "bulk_actions": _bulk_actions(may_act),
+        "bulk_actions": BULK_USER_ACTIONS if may_act else (),
+        "bulk_group_actions": BULK_GROUP_ACTIONS if may_act else (),
         "why_not_act": "" if may_act else NOT_YOURS,
         "is_htmx": bool(request.htmx),
         **_sync_state(organization),
@@ -181,24 +185,50 @@ def menu_actions(row: AccountRow, may_act: bool) -> tuple[MenuAction, ...]:
     elif row.is_exempt:
         keeps = "Exempt: end the exemption first."
     gone = "Not a member of any directory." if row.membership_status == "no_membership" else ""
-    external = "" if row.claim_status == "managed" else "Only managed accounts can be deactivated and activated."
+    is_managed = row.claim_status == "managed"
+    external = "" if is_managed else "Only managed accounts can be deactivated and activated."
+    undeletable = "" if is_managed else "Only managed accounts can be deleted. Remove the user from the directory."
     if row.membership_status == "suspended":
         membership = MenuAction("restore", "Restore user", "undo", "")
     else:
         membership = MenuAction("suspend", "Suspend user", "pause", keeps or gone)
     if row.account_status == "for_deletion":
         account = MenuAction("activate", "Activate user", "check", "The account awaits its deletion.")
-    elif row.account_status == "deactivated":
-        account = MenuAction("activate", "Activate user", "check", external)
+        deletion = MenuAction("cancel_delete", "Cancel deletion", "undo", undeletable)
     else:
-        account = MenuAction("deactivate", "Deactivate user", "ban", external or keeps)
-    found = (membership, account)
-    return found if may_act else tuple(MenuAction(a.name, a.label, a.icon, NOT_YOURS) for a in found)
+        deletion = MenuAction("delete", "Delete user…", "trash", undeletable or keeps)
+        if row.account_status == "deactivated":
+            account = MenuAction("activate", "Activate user", "check", external)
+        else:
+            account = MenuAction("deactivate", "Deactivate user", "ban", external or keeps)
+    no_groups = "" if row.groups else "In no group."
+    no_products = "" if row.products else "No product is given to this user."
+    managed = "A managed account: delete it instead." if is_managed else ""
+    found = (
+        membership,
+        account,
+        MenuAction("add_to_group", "Add to groups…", "plus", gone, needs_targets=True),
+        MenuAction("remove_from_group", "Remove from groups…", "minus", keeps or gone or no_groups, needs_targets=True),
+        MenuAction(
+            "remove_product_access", "Suspend in products…", "pause", keeps or gone or no_products, needs_targets=True
+        ),
+        deletion,
+        MenuAction("remove_from_directory", "Remove from directory…", "x", managed or keeps or gone),
+    )
+    return found if may_act else tuple(dataclasses.replace(action, refusal=NOT_YOURS) for action in found)
 
 
-def _bulk_actions(may_act: bool) -> list[tuple[str, str]]:
-    names = ("suspend", "restore", "deactivate", "activate")
-    return [(name, name.capitalize()) for name in names] if may_act else []
+# The bulk bar's choices; "None" stands before them (S95, S99, S104).
+BULK_USER_ACTIONS = (
+    ("deactivate", "Deactivate"),
+    ("suspend", "Suspend"),
+    ("remove_product_access", "Suspend in selected products"),
+    ("activate", "Activate"),
+    ("restore", "Restore"),
+    ("delete", "Delete"),
+    ("remove_from_directory", "Remove from directory"),
+)
+BULK_GROUP_ACTIONS = (("add_to_group", "Add user to group"), ("remove_from_group", "Remove user from group"))
 
 
 def _sync_state(organization: Organization) -> dict[str, Any]:

@@ -20,7 +20,15 @@ from apps.operations.services import apply_preview, run_planning
 from apps.operators.models import Operator
 from apps.organizations.models import Credential, Directory, Organization, RatePause
 from apps.organizations.recorder import Actor
-from apps.users.models import Account, AccountStatus, ClaimStatus, DirectoryMembership, MembershipStatus, SyncRun
+from apps.users.models import (
+    Account,
+    AccountStatus,
+    ClaimStatus,
+    DirectoryMembership,
+    Group,
+    MembershipStatus,
+    SyncRun,
+)
 
 HTMX = {"HX-Request": "true"}
 
@@ -146,8 +154,11 @@ def test_everybody_who_matches_is_planned_by_the_filter(organization: Organizati
     [
         ({"action": "suspend"}, "Select at least one user."),
         ({"action": "suspend", "accounts": ["<x>", "99999999999999999999"]}, "Select at least one user."),
-        ({"action": ""}, "Choose a user action."),
-        ({"action": "explode", "accounts": ["1"]}, "Choose a user action."),
+        ({"action": ""}, "Choose a user action or a group action."),
+        ({"action": "", "group_action": "", "accounts": ["1"]}, "Choose a user action or a group action."),
+        ({"action": "explode", "accounts": ["1"]}, "Choose a user action from the list."),
+        ({"group_action": "suspend", "accounts": ["1"]}, "Choose a group action from the list."),
+        ({"group_action": "add_to_group"}, "Select at least one user."),
         ({"only": "suspend:"}, "Select at least one user."),
         ({"action": "suspend", "all": "1", "filters": "inactive_days=x"}, "The filters could not be read."),
     ],
@@ -225,6 +236,212 @@ def test_operation_of_another_organisation_does_not_exist(
     ]
 
     assert {answer.status_code for answer in answers} == {404}
+
+
+# --- groups and products that the actions need ----------------------------------------------------------------------
+
+
+def a_group(organization: Organization, name: str, **fields: object) -> Group:
+    directory = Directory.objects.of(organization).get()
+    return Group.objects.create(
+        organization=organization, directory=directory, group_id=name, name=name, **{"are_grants_known": True, **fields}
+    )
+
+
+ACT = "/o/acme/runs/new/"
+SELECTOR = "/o/acme/runs/new/groups/"
+
+
+def test_groups_are_asked_for_on_a_page_that_carries_the_selection(organization: Organization, browser: Client) -> None:
+    chosen, group = people(organization, 2), a_group(organization, "jira-users")
+    data = {"action": "suspend", "group_action": "remove_from_group", "accounts": [row.pk for row in chosen]}
+
+    page = browser.post(ACT, data)
+
+    assert page.status_code == 200
+    assert not Operation.objects.exists()
+    for account in chosen:
+        assert f'name="accounts" value="{account.pk}"' in page.content.decode()
+    assert "jira-users" in page.content.decode()
+
+    answer = browser.post(ACT, {**data, "groups": [group.pk], "answered": "1"})
+    operation = Operation.objects.get()
+    assert answer["Location"] == page_of(operation)
+    assert operation.action == "remove_from_group+suspend"
+    assert operation.name == "Remove user from group, Suspend: 2 selected users"
+
+
+def test_buttons_name_all_actions_of_a_plan(organization: Organization, browser: Client) -> None:
+    groups = [a_group(organization, "one"), a_group(organization, "two")]
+    browser.post(
+        ACT,
+        {
+            "action": "suspend",
+            "group_action": "add_to_group",
+            "groups": [group.pk for group in groups],
+            "accounts": [row.pk for row in people(organization, 14)],
+        },
+    )
+    operation = Operation.objects.get()
+    run_planning(operation.pk)
+
+    page = browser.get(page_of(operation)).content.decode()
+
+    assert "Add to 2 groups and suspend 14 users…" in page
+    assert "will be added to groups and will be suspended, in 42 changes" in page
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"group_action": "add_to_group"}, "Choose at least one group."),
+        ({"group_action": "add_to_group", "groups": ["x", "-1", "<b>"]}, "Choose at least one group."),
+        ({"group_action": "add_to_group", "groups": ["987654321"]}, "A chosen group no longer exists."),
+        ({"action": "remove_product_access"}, "Choose at least one product."),
+        ({"action": "remove_product_access", "products": ["notes"]}, "Choose at least one product."),
+    ],
+)
+def test_missing_targets_are_said_at_the_field(
+    organization: Organization, browser: Client, data: dict[str, object], sentence: str
+) -> None:
+    (account,) = people(organization, 1)
+
+    page = browser.post(ACT, {**data, "accounts": [account.pk], "answered": "1"})
+
+    assert page.status_code == 422
+    assert sentence in page.content.decode()
+    assert not Operation.objects.exists()
+
+
+def test_groups_that_grant_administration_are_refused_at_the_field(organization: Organization, browser: Client) -> None:
+    (account,), group = people(organization, 1), a_group(organization, "org-admins", is_administrative=True)
+
+    page = browser.post(
+        ACT, {"group_action": "add_to_group", "groups": [group.pk], "accounts": [account.pk], "answered": "1"}
+    )
+
+    assert page.status_code == 422
+    assert "org-admins grants administration." in page.content.decode()
+    assert not Operation.objects.exists()
+
+
+def test_groups_of_another_organisation_are_unknown(organization: Organization, browser: Client) -> None:
+    other = Organization.objects.create(slug="other", name="Other", org_id="other", api_url="http://127.0.0.1:1")
+    Directory.objects.create(organization=other, directory_id="far", name="Far", seen_at=timezone.now())
+    foreign = a_group(other, "foreign-group")
+    (account,) = people(organization, 1)
+
+    page = browser.post(
+        ACT, {"group_action": "add_to_group", "groups": [foreign.pk], "accounts": [account.pk], "answered": "1"}
+    )
+    found = browser.get(f"{SELECTOR}?group_action=add_to_group&group_search=foreign&groups={foreign.pk}")
+
+    assert page.status_code == 422
+    assert "foreign-group" not in page.content.decode()
+    assert f'value="{foreign.pk}"' not in found.content.decode()
+    assert not Operation.objects.exists()
+
+
+def test_selector_searches_keeps_what_is_chosen_and_confirms_into_the_bar(
+    organization: Organization, browser: Client
+) -> None:
+    kept, found = a_group(organization, "kept-group"), a_group(organization, "sought")
+    a_group(organization, "elsewhere")
+    query = f"?group_action=add_to_group&group_search=sou&groups={kept.pk}"
+
+    listed = browser.get(f"{SELECTOR}{query}&list=1", headers=HTMX).content.decode()
+    confirmed = browser.get(f"{SELECTOR}{query}&groups={found.pk}&done=1", headers=HTMX)
+    none = browser.get(f"{SELECTOR}?group_action=&groups={kept.pk}", headers=HTMX).content.decode()
+
+    assert "kept-group" in listed
+    assert "sought" in listed
+    assert "elsewhere" not in listed
+    assert confirmed.content.decode().count('name="groups"') == 2
+    assert 'name="groups"' not in none
+
+
+def test_one_person_is_offered_the_groups_that_they_are_in(organization: Organization, browser: Client) -> None:
+    (account,), held = people(organization, 1), a_group(organization, "held-group")
+    a_group(organization, "not-held")
+    Account.objects.filter(pk=account.pk).update(group_ids=[held.pk])
+
+    page = browser.post(ACT, {"only": f"remove_from_group:{account.pk}"}).content.decode()
+
+    assert "held-group" in page
+    assert "not-held" not in page
+
+
+def test_search_for_groups_works_without_script(organization: Organization, browser: Client) -> None:
+    (account,) = people(organization, 1)
+    a_group(organization, "sought")
+    a_group(organization, "elsewhere")
+
+    page = browser.post(
+        ACT,
+        {"group_action": "add_to_group", "accounts": [account.pk], "answered": "1", "find": "1", "group_search": "sou"},
+    )
+
+    assert page.status_code == 200
+    assert "sought" in page.content.decode()
+    assert "elsewhere" not in page.content.decode()
+
+
+def test_selector_asks_the_same_number_of_questions_for_2_and_30_groups(
+    organization: Organization, browser: Client
+) -> None:
+    query = {"group_action": "add_to_group", "list": "1"}
+    for number in range(2):
+        a_group(organization, f"few-{number}")
+    browser.get(SELECTOR, query, headers=HTMX)
+    with CaptureQueriesContext(connection) as few:
+        browser.get(SELECTOR, query, headers=HTMX)
+    for number in range(28):
+        a_group(organization, f"more-{number}")
+    with CaptureQueriesContext(connection) as many:
+        browser.get(SELECTOR, query, headers=HTMX)
+
+    assert len(many) == len(few)
+
+
+def test_refusal_of_the_bar_keeps_the_list_behind_a_dialog(organization: Organization, browser: Client) -> None:
+    answer = browser.post(ACT, {"action": "suspend"}, headers=HTMX)
+
+    assert answer.status_code == 422
+    assert "<dialog" in answer.content.decode()
+    assert "Select at least one user." in answer.content.decode()
+
+
+@pytest.mark.parametrize("action", ["delete", "remove_from_directory"])
+def test_what_cannot_be_undone_needs_the_count_and_a_tick(
+    organization: Organization, browser: Client, action: str
+) -> None:
+    wanted, other = people(organization, 3)[:1], people(organization, 3)[1:]
+    managed = ClaimStatus.MANAGED if action == "delete" else ClaimStatus.UNMANAGED
+    Account.objects.of(organization).update(claim_status=managed)
+    left_out = ClaimStatus.UNMANAGED if action == "delete" else ClaimStatus.MANAGED
+    Account.objects.filter(pk__in=[row.pk for row in other]).update(claim_status=left_out)
+    browser.post(ACT, {"action": action, "accounts": [row.pk for row in [*wanted, *other]]})
+    preview = Operation.objects.get()
+    run_planning(preview.pk)
+    preview.refresh_from_db()
+    url = page_of(preview, "apply/")
+
+    question = browser.get(url).content.decode()
+
+    count = 1 if action == "delete" else 2
+    assert f"{count} of the 3 users selected" in question
+    assert "I know this cannot be undone" in question
+    if action == "delete":
+        assert "14 days" in question
+    sent = {"plan_hash": preview.plan_hash, "confirm_count": "1"}
+    assert browser.post(url, sent).status_code == 422
+    assert browser.post(url, {**sent, "tick": "1", "confirm_count": "2"}).status_code == 422
+    assert not Operation.objects.filter(mode="live").exists()
+    assert browser.post(url, {**sent, "tick": "1"}).status_code == 302
+    live = Operation.objects.get(mode="live")
+    run_planning(live.pk)
+    live.refresh_from_db()
+    assert (live.status == "held") is (action == "delete")
 
 
 # --- previews -------------------------------------------------------------------------------------------------------

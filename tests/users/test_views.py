@@ -18,7 +18,16 @@ from apps.audit.models import AuditEvent
 from apps.operators.models import Operator
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
-from apps.users.models import Account, Activity, ClaimStatus, Exemption, MembershipStatus, ProductAccess, SyncRun
+from apps.users.models import (
+    Account,
+    AccountStatus,
+    Activity,
+    ClaimStatus,
+    Exemption,
+    MembershipStatus,
+    ProductAccess,
+    SyncRun,
+)
 from apps.users.services import set_exemption
 from tests.users.conftest import make_account, make_group, plain_organization
 
@@ -220,6 +229,39 @@ def test_menu_lines_that_cannot_apply_say_why(
     assert "Only managed accounts can be deactivated and activated." in page
     assert "Protected: no action that takes access is possible." in page
     assert "Restore user" in page
+
+
+def test_every_action_on_a_person_stands_in_the_menu_with_its_reason(
+    plain: Organization, synced: SyncRun, sign_in: Callable[..., Client]
+) -> None:
+    managed = person(plain, name="Managed Person")
+    external = person(plain, name="Out Sider", claim_status=ClaimStatus.UNMANAGED)
+    deleted = person(plain, name="Leaving Person", account_status=AccountStatus.INACTIVE, is_for_deletion=True)
+
+    client = sign_in("admin")
+    pages = {
+        account.pk: client.get(f"/o/plain/users/{account.pk}/").content.decode()
+        for account in (managed, external, deleted)
+    }
+
+    for words in ("Add to groups…", "Remove from groups…", "Suspend in products…", "Remove from directory…"):
+        assert all(words in page for page in pages.values())
+    assert "A managed account: delete it instead." in pages[managed.pk]
+    assert "In no group." in pages[managed.pk]
+    assert "Only managed accounts can be deleted. Remove the user from the directory." in pages[external.pk]
+    assert f'value="cancel_delete:{deleted.pk}"' in pages[deleted.pk]
+
+
+def test_bulk_bar_offers_user_and_group_actions_with_none_first(
+    plain: Organization, synced: SyncRun, sign_in: Callable[..., Client]
+) -> None:
+    person(plain)
+
+    page = sign_in("admin").get("/o/plain/users/").content.decode()
+
+    assert page.count('<option value="">None</option>') == 2
+    for value in ("deactivate", "suspend", "activate", "restore", "delete", "remove_from_directory", "add_to_group"):
+        assert f'<option value="{value}">' in page
 
 
 def test_viewer_has_no_selection_and_reads_why(

@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Count, Q
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
 from apps.operations import selectors, services
 from apps.operations.actions import REGISTRY
-from apps.operations.forms import Confirmation, typed_count, wanted
-from apps.operations.models import Operation, OperationItem
-from apps.operations.selection import ActionSpec
+from apps.operations.forms import (
+    GROUP_ACTIONS,
+    MAX_GROUPS,
+    Confirmation,
+    Wanted,
+    group_choices,
+    keys_of,
+    typed_count,
+    wanted,
+)
+from apps.operations.models import LeftOut, Operation, OperationItem
 from apps.operations.views.common import find_operation, why_not_apply
-from apps.operations.views.words import button_words, users_words, will_words
+from apps.operations.views.words import button_words, in_words, users_words, will_words
 from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
+from apps.users.models import Account, ClaimStatus, Group, Product
 from aum.common.errors import DomainError
 
 
 @require(Permission.ACT)
 @require_POST
 def act(request: OrganizationRequest) -> HttpResponse:
-    """Plan an action on chosen people in Safe mode and go to that preview, from which it can be applied."""
+    """Plan actions on chosen people in Safe mode and go to that preview, from which they can be applied.
+
+    Where groups or products are still to be chosen, answers with that question: a dialog, or a page of its own.
+    """
     organization, access = organization_of(request), request.access
     try:
         asked = wanted(request.POST, organization)
+    except DomainError as error:
+        return _not_planned(request, error)
+    if "find" in request.POST or not asked.is_complete:
+        is_answer = "answered" in request.POST and "find" not in request.POST
+        return _ask_targets(request, asked, _missing_targets(asked) if is_answer else {})
+    try:
         operation = services.plan_operation(
             organization=organization,
             kind=Operation.Kind.MANUAL_OPERATION,
@@ -40,13 +59,82 @@ def act(request: OrganizationRequest) -> HttpResponse:
             actor=access.actor,
             operator=access.operator,
             name=asked.name,
-            actions=[ActionSpec(asked.action)],
+            actions=asked.actions,
             selection=asked.selection,
         )
     except DomainError as error:
-        messages.error(request, _sentence(error))
-        return redirect(_own_page(request) or reverse("users:list", args=[organization.slug]))
-    return redirect("operations:run", organization.slug, operation.number)
+        if error.fields.keys() & {"groups", "products"}:
+            return _ask_targets(request, asked, error.fields)
+        return _not_planned(request, error)
+    return _to(request, operation)
+
+
+def _not_planned(request: OrganizationRequest, error: DomainError) -> HttpResponse:
+    """The refusal: in a dialog over the list, which keeps its selection, or above the page that asked."""
+    if request.htmx:
+        return render(request, "operations/_not_planned.html", {"sentence": _sentence(error)}, status=422)
+    messages.error(request, _sentence(error))
+    return redirect(_own_page(request) or reverse("users:list", args=[organization_of(request).slug]))
+
+
+def _missing_targets(asked: Wanted) -> dict[str, list[str]]:
+    errors = {}
+    if asked.group_action and not asked.group_ids:
+        errors["groups"] = ["Choose at least one group."]
+    if asked.asks_products and not asked.products:
+        errors["products"] = ["Choose at least one product."]
+    return errors
+
+
+def _ask_targets(request: OrganizationRequest, asked: Wanted, errors: Mapping[str, Sequence[str]]) -> HttpResponse:
+    """Ask for the groups and products that the actions still need; what was asked before travels along."""
+    organization = organization_of(request)
+    context = {
+        "asked": asked,
+        "title": asked.name,
+        "errors": errors,
+        "back": _own_page(request) or reverse("users:list", args=[organization.slug]),
+        "next": request.POST.get("next", ""),
+        "products": [(value, label, value in asked.products) for value, label in Product.choices],
+        **_selector(request, asked.group_action, asked.group_ids, asked.only_account_id),
+    }
+    template = "operations/_targets.html" if request.htmx else "operations/targets.html"
+    return render(request, template, context, status=422 if errors else 200)
+
+
+def _selector(request: OrganizationRequest, action: str, chosen: Sequence[int], held_by: str) -> dict[str, Any]:
+    """What the group selector shows; nothing where no group is asked for."""
+    data = request.POST if request.method == "POST" else request.GET
+    search = data.get("group_search", "").replace("\x00", "").strip()[:200]
+    if not action:
+        return {"group_action": ""}
+    choices, has_more = group_choices(organization_of(request), action, search=search, chosen=chosen, held_by=held_by)
+    return {
+        "group_action": action,
+        "group_label": REGISTRY[action].label,
+        "choices": choices,
+        "has_more": has_more,
+        "search": search,
+        "held_by": held_by,
+    }
+
+
+@require(Permission.ACT)
+@require_GET
+def group_selector(request: OrganizationRequest) -> HttpResponse:
+    """The group selector of the bulk bar: the dialog, its list for a search (`list`), or what was confirmed (`done`).
+
+    Without script it is not asked for: Preview actions asks for the groups on a page.
+    """
+    action = request.GET.get("group_action", "")
+    action = action if action in GROUP_ACTIONS else ""
+    chosen = tuple(keys_of(request.GET.getlist("groups"))[:MAX_GROUPS])
+    if "done" in request.GET or not action:
+        groups = Group.objects.of(organization_of(request)).filter(pk__in=chosen) if action else []
+        return render(request, "operations/_chosen_groups.html", {"groups": list(groups)})
+    context = _selector(request, action, chosen, request.GET.get("held_by", "")[:128])
+    template = "operations/_group_choices.html" if "list" in request.GET else "operations/_group_selector.html"
+    return render(request, template, context)
 
 
 def _sentence(error: DomainError) -> str:
@@ -131,11 +219,53 @@ def _asked(
 
 def _effects(operation: Operation, count: int) -> list[str]:
     """What happens to the people, and the way back, per action."""
-    points = []
-    for name in operation.action.split("+"):
-        if action := REGISTRY.get(name):
-            points += [f"{button_words(operation, count)}: {action.effect}", action.way_back]
-    return points
+    names = [name for name in operation.action.split("+") if name in REGISTRY]
+    if len(names) < 2:
+        return [
+            text
+            for name in names
+            for text in (f"{button_words(operation, count)}: {REGISTRY[name].effect}", REGISTRY[name].way_back)
+        ]
+    people = dict(
+        operation.items.order_by()
+        .values("action")
+        .annotate(n=Count("subject", distinct=True))
+        .values_list("action", "n")
+    )
+    return [
+        f"{REGISTRY[name].label}, {users_words(people.get(name, 0))}: {REGISTRY[name].effect} {REGISTRY[name].way_back}"
+        for name in names
+    ]
+
+
+# action → (the sentence to be ticked, how the people are called who it can touch)
+_FINAL = {
+    "delete": "I know this cannot be undone: after its 14 days Atlassian deletes these accounts for good.",
+    "remove_from_directory": "I know this cannot be undone: these users would have to be invited anew.",
+}
+
+
+def _final_action(operation: Operation) -> str:
+    """The operation's action that cannot be undone; empty when all can be."""
+    return next((name for name in operation.action.split("+") if name in _FINAL), "")
+
+
+def _managed_words(operation: Operation) -> str:
+    """How many of the selection are managed accounts, where only those, or only the others, can be touched."""
+    names = operation.action.split("+")
+    needs = [REGISTRY[name] for name in names if name in REGISTRY]
+    needs = [action for action in needs if action.needs_managed or action.needs_unmanaged]
+    if not needs or operation.undo_of_id:
+        return ""
+    in_plan = OperationItem.objects.filter(operation=operation).values("account")
+    left_out = LeftOut.objects.filter(operation=operation).values("account")
+    people = Account.objects.of(operation.organization).filter(Q(pk__in=in_plan) | Q(pk__in=left_out))
+    counts = people.aggregate(all=Count("pk"), managed=Count("pk", filter=Q(claim_status=ClaimStatus.MANAGED)))
+    total, managed = counts["all"], counts["managed"]
+    accounts = "is a managed account" if managed == 1 else "are managed accounts"
+    effect = "the only ones that this touches" if needs[0].needs_managed else "which this does not touch"
+    names_said = in_words([action.label.lower() for action in needs])
+    return f"{managed:,} of the {users_words(total)} selected {accounts}, {effect} ({names_said})."
 
 
 def _typed(count: int) -> int | None:
@@ -153,18 +283,20 @@ def apply(request: OrganizationRequest, number: int) -> HttpResponse:
         return render(request, "operators/refused.html", {"permission": Permission.RUN_RULES}, status=403)
     count, skipped = operation.people_count, sum(operation.left_out.values())
     points = _effects(operation, count)
+    if managed := _managed_words(operation):
+        points.append(managed)
     if skipped:
         points.append(f"The {users_words(skipped)} left out {'is' if skipped == 1 else 'are'} not touched.")
-    points.append("Only the users of this preview are touched. Anyone who is active again by then is skipped.")
-    is_deletion = "delete" in operation.action.split("+")
+    points.append("Only the users of this preview are touched. Who no longer meets it by then is skipped and named.")
+    final = _final_action(operation)
     question = Confirmation(
         title=f"{button_words(operation, count)} now",
         url=reverse("operations:apply", args=[organization_of(request).slug, number]),
         button=button_words(operation, count),
         points=points,
-        count=_typed(count),
+        count=count if final else _typed(count),
         count_hint=f"The number of users who {will_words(operation)}.",
-        tick="I know that Atlassian deletes these accounts for good after 14 days." if is_deletion else "",
+        tick=_FINAL.get(final, ""),
         plan_hash=operation.plan_hash,
     )
 
@@ -197,6 +329,7 @@ def approve(request: OrganizationRequest, number: int) -> HttpResponse:
         ],
         count=count if alone else None,
         count_hint="The number of users in this plan.",
+        tick=_FINAL.get(_final_action(operation), ""),
         asks_password=alone,
         asks_reason=True,
         plan_hash=plan_hash,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -65,18 +65,46 @@ def action_of(operation: Operation) -> str:
     return operation.action if operation.action in PLANS else ""
 
 
-def button_words(operation: Operation, count: int) -> str:
-    """What a button does, with the number: "Suspend 63 users"."""
-    name = action_of(operation)
-    if not name:
-        return f"Change {users_words(count)}"
+def _verb_and_rest(operation: Operation, name: str) -> tuple[str, str]:
+    """A button's words around the number of users, with the groups' number or the products where the plan has them."""
     _, verb, rest = PLANS[name]
-    return f"{verb} {users_words(count)}{' ' + rest if rest else ''}"
+    specs = [spec for spec in (operation.frozen or {}).get("actions", []) if spec["name"] == name]
+    # What undoes another run carries that run's actions, whose names are the inverse ones.
+    groups = sum(len(spec.get("group_ids", ())) for spec in specs)
+    if name in ("add_to_group", "remove_from_group") and groups:
+        to = "to" if name == "add_to_group" else "from"
+        rest = f"{to} {groups} group{'' if groups == 1 else 's'}"
+    products = [label_of(product) for spec in specs for product in spec.get("products", ())]
+    if name == "remove_product_access" and products:
+        verb = f"Remove {in_words(products)} access of"
+    return verb, rest
+
+
+def in_words(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def button_words(operation: Operation, count: int) -> str:
+    """What a button does, with the number: "Suspend 63 users", "Add to 2 groups and suspend 14 users"."""
+    names = [name for name in operation.action.split("+") if name in PLANS]
+    if not names:
+        return f"Change {users_words(count)}"
+    phrases = []
+    for position, name in enumerate(names):
+        verb, rest = _verb_and_rest(operation, name)
+        if position == len(names) - 1:
+            phrase = f"{verb} {users_words(count)}{' ' + rest if rest else ''}"
+        else:
+            phrase = f"{verb.removesuffix(' of')}{' ' + rest if rest else ''}"
+        phrases.append(phrase if not position else phrase[:1].lower() + phrase[1:])
+    return in_words(phrases)
 
 
 def will_words(operation: Operation) -> str:
-    name = action_of(operation)
-    return PLANS[name][0] if name else "will change"
+    """What will happen to the people: "will be added to groups and will be suspended"."""
+    names = [name for name in operation.action.split("+") if name in PLANS]
+    return in_words([PLANS[name][0] for name in names]) if names else "will change"
 
 
 def done_word(operation: Operation) -> str:
