@@ -408,3 +408,75 @@ class SyncedPerson(models.Model):
 
     def __str__(self) -> str:
         return self.account_id
+
+
+class ImportFile(OrganizationOwned):
+    """An uploaded CSV file about people, and how far it has come: read, mapped, checked.
+
+    `mapping`: account_id, email, name, status → index of the column. `counts`: what the check found. A file is worked
+    on by its rows; `content` is kept only until they are stored.
+    """
+
+    class Status(models.TextChoices):
+        READING = "reading", "Being read"
+        READ = "read", "To be checked"
+        CHECKED = "checked", "Checked"
+        FAILED = "failed", "Cannot be read"
+
+    name = models.CharField(max_length=200)
+    size_bytes = models.IntegerField()
+    content = models.BinaryField(null=True)
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.READING)
+    error = models.CharField(max_length=500, blank=True)
+    layout = models.CharField(max_length=40, blank=True)
+    headers = models.JSONField(default=list)
+    mapping = models.JSONField(default=dict)
+    lines = models.IntegerField(default=0)
+    rows_total = models.IntegerField(null=True, blank=True)
+    rows_stored = models.IntegerField(default=0)
+    counts = models.JSONField(default=dict)
+    uploaded_by = models.CharField(max_length=254)
+    created_at = models.DateTimeField(db_default=Now())
+    checked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ImportRow(OrganizationOwned):
+    """One person of an import. `code` is empty for a line that can be acted on; `line` is the number in the file."""
+
+    class Code(models.TextChoices):
+        RAGGED = "ragged", "More cells than headings: a comma in a cell needs quotation marks"
+        EMPTY = "empty", "Neither account id nor e-mail"
+        MALFORMED = "malformed", "Not an e-mail address"
+        UNKNOWN = "unknown", "No such user in the directory"
+        AMBIGUOUS = "ambiguous", "More than one user has this e-mail; give the account id"
+        DUPLICATE = "duplicate", "The same user as an earlier line"
+
+    # Bits of `disagrees`: what the file says otherwise than the directory.
+    STATUS, NAME, EMAIL, LAST_LOGIN = 1, 2, 4, 8
+
+    organization = _owner_without_index(db_constraint=False)
+    import_file = models.ForeignKey(ImportFile, on_delete=models.CASCADE, related_name="rows", db_index=False)
+    line = models.IntegerField()
+    cells = models.JSONField()
+    last_seen = models.JSONField(default=dict)
+    is_ragged = models.BooleanField(default=False)
+    account_id_text = models.TextField(blank=True)
+    email = models.TextField(blank=True)
+    code = models.CharField(max_length=20, choices=Code.choices, blank=True)
+    account = models.ForeignKey(
+        Account, on_delete=models.CASCADE, related_name="+", null=True, blank=True, db_constraint=False
+    )
+    disagrees = models.SmallIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["import_file", "line"], name="import_line_once")]
+        indexes = [models.Index(fields=["import_file", "code", "line"], name="import_row_code")]
+
+    def __str__(self) -> str:
+        return f"line {self.line} of {self.import_file_id}"

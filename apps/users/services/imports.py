@@ -1,0 +1,209 @@
+"""Files about people that exist: stored by rows, and checked against the directory in one statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Count
+from django.utils import timezone
+
+from apps.audit.services import record
+from apps.organizations.models import Organization
+from apps.organizations.recorder import Actor
+from apps.users import csv_layouts, predicates
+from apps.users.models import Account, AccountStatus, Activity, ImportFile, ImportRow, MembershipStatus, Product
+from aum.common.errors import DomainError, InvalidInput
+from aum.common.tasks import enqueue, enqueue_on_commit
+
+CHUNK_ROWS = 5000
+TASK = "users.read_import"
+COPY_ROWS = (
+    "COPY users_importrow (organization_id, import_file_id, line, cells, last_seen, is_ragged, account_id_text, email, "
+    "code, disagrees) FROM STDIN"
+)
+
+
+class NotReadYet(DomainError):
+    code = "import_not_read"
+    detail = "The file is not read yet. Wait until it is."
+
+
+@transaction.atomic
+def upload_import(*, organization: Organization, name: str, content: bytes, actor: Actor) -> ImportFile:
+    """Store an uploaded file and have a worker read it. Raises InvalidInput for what cannot be a CSV file."""
+    if not name.lower().endswith((".csv", ".txt")):
+        raise InvalidInput("Only CSV files can be read. Save the sheet as CSV and upload that.")
+    csv_layouts.decode(content)
+    created: ImportFile = ImportFile.objects.create(
+        organization=organization,
+        name=name.replace("\x00", "")[-200:],
+        size_bytes=len(content),
+        content=content,
+        uploaded_by=actor.name[:254],
+    )
+    record(
+        organization=organization,
+        actor=actor,
+        action="import.uploaded",
+        target_kind="import",
+        target_ref=str(created.pk),
+        target_name=created.name,
+        after={"bytes": len(content)},
+    )
+    enqueue_on_commit(TASK, import_id=created.pk)
+    return created
+
+
+def read_import(import_id: int) -> None:
+    """Parse the file and store its rows in chunks. A killed one goes on where it stood; two at once do no harm.
+
+    Reading the same bytes gives the same rows, so `rows_stored`, read under a lock, says where the next chunk begins.
+    """
+    found = ImportFile.objects.filter(pk=import_id, status=ImportFile.Status.READING).first()
+    if found is None or found.content is None:
+        return
+    try:
+        parsed = csv_layouts.parse(bytes(found.content))
+    except InvalidInput as error:
+        ImportFile.objects.filter(pk=import_id, status=ImportFile.Status.READING).update(
+            status=ImportFile.Status.FAILED, error=error.detail, content=None
+        )
+        return
+    while _store_chunk(import_id, parsed):
+        pass
+
+
+@transaction.atomic
+def _store_chunk(import_id: int, parsed: csv_layouts.Parsed) -> bool:
+    """Whether there is more to do."""
+    file = ImportFile.objects.select_for_update().filter(pk=import_id).first()
+    if file is None or file.status != ImportFile.Status.READING:
+        return False
+    chunk = parsed.records[file.rows_stored : file.rows_stored + CHUNK_ROWS]
+    with connection.cursor() as cursor, cursor.copy(COPY_ROWS) as copy:
+        for row in chunk:
+            cells, last_seen = json.dumps(row.cells, ensure_ascii=False), json.dumps(row.last_seen)
+            copy.write_row((file.organization_id, file.pk, row.line, cells, last_seen, row.is_ragged, "", "", "", 0))
+    file.rows_stored += len(chunk)
+    file.rows_total = len(parsed.records)
+    if file.rows_stored == file.rows_total:
+        file.status = ImportFile.Status.READ
+        file.layout, file.headers, file.mapping = parsed.layout, parsed.headers, parsed.mapping
+        file.lines, file.content = parsed.lines, None
+    file.save()
+    return bool(file.status == ImportFile.Status.READING)
+
+
+def sweep_imports() -> None:
+    """Take up files whose reading was interrupted."""
+    for pk in ImportFile.objects.filter(status=ImportFile.Status.READING).values_list("pk", flat=True):
+        enqueue(TASK, import_id=pk)
+
+
+def _checked_mapping(file: ImportFile, mapping: Mapping[str, int]) -> dict[str, int]:
+    known = {name: index for name, index in mapping.items() if name in csv_layouts.MEANINGS}
+    if any(not 0 <= index < len(file.headers) for index in known.values()):
+        raise InvalidInput("A chosen column is not in the file.")
+    if len(set(known.values())) != len(known):
+        raise InvalidInput("Two meanings name the same column. Choose one of them.")
+    if "account_id" not in known and "email" not in known:
+        raise InvalidInput("Say which column holds the account id or the e-mail: people are found by these.")
+    return known
+
+
+@transaction.atomic
+def check_import(*, file: ImportFile, mapping: Mapping[str, int]) -> ImportFile:
+    """Find each line's person and what is wrong with the rest, again on each call. Raises InvalidInput, NotReadYet."""
+    file = ImportFile.objects.select_for_update().get(pk=file.pk)
+    if file.status not in (ImportFile.Status.READ, ImportFile.Status.CHECKED):
+        raise NotReadYet
+    file.mapping = _checked_mapping(file, mapping)
+    _resolve(file)
+    file.counts = _counts(file)
+    file.status = ImportFile.Status.CHECKED
+    file.checked_at = timezone.now()
+    file.save(update_fields=["mapping", "counts", "status", "checked_at"])
+    return file
+
+
+def _resolve(file: ImportFile) -> None:
+    """One statement: the account id first, else the exact e-mail; then repeats, and where file and directory differ.
+
+    A given account id that is not known never falls back to the e-mail: that might be somebody else by now.
+    """
+    indexes = {name: file.mapping.get(name) for name in csv_layouts.MEANINGS}
+    logins = " OR ".join(
+        f"""CASE WHEN coalesce(r.last_seen ->> '{product}', 'never') = 'never' THEN false
+                 ELSE a.{product}_activity = {Activity.NEVER.value}
+                   OR coalesce(a.{product}_last_active_at + interval '1 day'
+                               < (r.last_seen ->> '{product}')::timestamptz, false) END"""
+        for product in Product.values
+    )
+    statement = f"""
+        WITH raw AS MATERIALIZED (
+            SELECT id, line, is_ragged, coalesce(cells ->> %(account_id)s::int, '') AS aid,
+                   lower(coalesce(cells ->> %(email)s::int, '')) AS mail
+            FROM users_importrow WHERE import_file_id = %(file)s
+        ), people AS (
+            SELECT lower(a.email) AS mail, count(*) AS n, min(a.id) AS id FROM users_account a
+            WHERE a.organization_id = %(organization)s AND a.vanished_at IS NULL
+              AND lower(a.email) IN (SELECT mail FROM raw WHERE mail <> '' AND aid = '')
+            GROUP BY 1
+        ), found AS (
+            SELECT raw.*, CASE
+                       WHEN raw.is_ragged THEN 'ragged'
+                       WHEN raw.aid = '' AND raw.mail = '' THEN 'empty'
+                       WHEN raw.aid <> '' THEN CASE WHEN by_id.id IS NULL THEN 'unknown' ELSE '' END
+                       WHEN raw.mail !~ '^[^@\\s,;]+@[^@\\s,;]+\\.[^@\\s,;]+$' THEN 'malformed'
+                       WHEN people.n IS NULL THEN 'unknown'
+                       WHEN people.n > 1 THEN 'ambiguous'
+                       ELSE '' END AS code,
+                   CASE WHEN raw.aid <> '' THEN by_id.id WHEN people.n = 1 THEN people.id END AS person
+            FROM raw
+            LEFT JOIN users_account by_id ON by_id.organization_id = %(organization)s AND raw.aid <> ''
+                 AND by_id.account_id = raw.aid AND by_id.vanished_at IS NULL
+            LEFT JOIN people ON raw.aid = '' AND people.mail = raw.mail
+        ), numbered AS (
+            SELECT found.*, CASE WHEN code = '' AND row_number() OVER (PARTITION BY code, person ORDER BY line) > 1
+                                 THEN 'duplicate' ELSE code END AS verdict
+            FROM found
+        ), judged AS (
+            SELECT n.id, n.aid, n.mail, n.verdict, CASE WHEN n.verdict IN ('', 'duplicate') THEN n.person END AS person,
+              CASE WHEN n.verdict <> '' THEN 0 ELSE
+                CASE WHEN lower(coalesce(r.cells ->> %(status)s::int, '')) = '' THEN 0
+                     WHEN CASE WHEN a.account_status IN ({AccountStatus.INACTIVE.value}, {AccountStatus.CLOSED.value})
+                                 THEN lower(r.cells ->> %(status)s::int) IN ('deactivated', 'inactive', 'no')
+                               WHEN a.membership_status = {MembershipStatus.SUSPENDED.value}
+                                 THEN lower(r.cells ->> %(status)s::int) IN ('suspended', 'no')
+                               ELSE lower(r.cells ->> %(status)s::int) IN ('active', 'yes') END
+                     THEN 0 ELSE {ImportRow.STATUS} END
+                + CASE WHEN coalesce(r.cells ->> %(name)s::int, '') NOT IN ('', a.name) THEN {ImportRow.NAME} ELSE 0 END
+                + CASE WHEN n.mail <> '' AND a.email IS NOT NULL AND n.mail <> lower(a.email)
+                       THEN {ImportRow.EMAIL} ELSE 0 END
+                + CASE WHEN {logins} THEN {ImportRow.LAST_LOGIN} ELSE 0 END END AS disagrees
+            FROM numbered n JOIN users_importrow r ON r.id = n.id LEFT JOIN users_account a ON a.id = n.person
+        )
+        UPDATE users_importrow r SET account_id_text = j.aid, email = j.mail, code = j.verdict,
+               account_id = j.person, disagrees = j.disagrees
+        FROM judged j WHERE r.id = j.id
+    """
+    parameters: dict[str, Any] = {"file": file.pk, "organization": file.organization_id, **indexes}
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+
+
+def _counts(file: ImportFile) -> dict[str, int]:
+    """Lines by verdict; `valid` of them can be acted on, `protected` and `disagrees` are among the valid."""
+    rows = ImportRow.objects.filter(import_file=file)
+    found = {row["code"]: row["n"] for row in rows.order_by().values("code").annotate(n=Count("pk"))}
+    valid = rows.filter(code="")
+    people = Account.objects.of(file.organization).filter(pk__in=valid.values("account"))
+    from_directory = {
+        "protected": people.filter(predicates.protected_q(file.organization)).count(),
+        "disagrees": valid.filter(disagrees__gt=0).count(),
+    }
+    by_code = {str(code): found.get(code, 0) for code in ImportRow.Code.values}
+    return {"valid": found.get("", 0), "wrong": sum(by_code.values()), **by_code, **from_directory}
