@@ -1,6 +1,7 @@
 """The Celery application: it carries ids between processes; Postgres rows are the truth."""
 
 import os
+from functools import cached_property
 from typing import Any
 
 from celery import Celery
@@ -8,7 +9,17 @@ from celery.signals import setup_logging, worker_process_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aum.settings")
 
-app = Celery("aum")
+
+class Aum(Celery):
+    """Celery with workers that end at once when they are beyond recovery."""
+
+    @cached_property
+    def Worker(self) -> Any:
+        # Named, not imported: the module would need this application.
+        return self.subclass_with_self("aum.worker:Worker")  # type: ignore[arg-type]
+
+
+app = Aum("aum")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 

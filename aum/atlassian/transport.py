@@ -16,7 +16,8 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -158,6 +159,22 @@ class _PausedMeanwhile(Exception):
     """A pause began between the leave and the start; nothing was sent."""
 
 
+_latest_start: ContextVar[float | None] = ContextVar("aum_atlassian_latest_start", default=None)
+
+
+@contextmanager
+def starting_before(instant: float) -> Iterator[None]:
+    """Within it, a request of this thread that has not started at `instant` (time.monotonic) raises Unavailable.
+
+    For a caller whose right to write ends: a process that was frozen meanwhile would send when others have taken over.
+    """
+    token = _latest_start.set(instant)
+    try:
+        yield
+    finally:
+        _latest_start.reset(token)
+
+
 @dataclass(slots=True)
 class _Flight:
     granted_at: float
@@ -167,6 +184,9 @@ class _Flight:
     def before_sending(self) -> None:
         if time.monotonic() - self.granted_at > _STALE_LEAVE_SECONDS and self.pause_remaining() > 0:
             raise _PausedMeanwhile
+        latest = _latest_start.get()
+        if latest is not None and time.monotonic() > latest:
+            raise Unavailable("The call was not sent: it would have come too late.", code="too_late")
         self.phase = "sent"
 
 

@@ -16,7 +16,14 @@ import redis
 
 from aum.atlassian import transport
 from aum.atlassian.client import AtlassianClient
-from aum.atlassian.errors import AtlassianError, LimiterUnavailable, RateLimited, Unavailable, WaitTooLong
+from aum.atlassian.errors import (
+    AtlassianError,
+    LimiterUnavailable,
+    LostAnswer,
+    RateLimited,
+    Unavailable,
+    WaitTooLong,
+)
 from aum.atlassian.limiter import ALL, Limiter, NullLimiter, Rate
 from tests.atlassian.conftest import Answer, ScriptedServer, Seen, ServerFactory, client_for, redis_nowhere
 
@@ -316,3 +323,18 @@ def test_reads_are_tried_again_a_few_times_when_the_server_fails(serve: ServerFa
 
     assert isinstance(caught.value, AtlassianError)
     assert len(server.seen) == 3
+
+
+def test_a_write_whose_time_is_over_is_not_sent(serve: ServerFactory, redis_client: redis.Redis) -> None:
+    server: ScriptedServer = serve(lambda seen: Answer(204))
+    client = client_for(server.url, shared(redis_client))
+
+    with transport.starting_before(time.monotonic() - 0.001), pytest.raises(Unavailable) as late:
+        client.suspend("acc:1", "dir-1")
+    assert late.value.code == "too_late"
+    assert not isinstance(late.value, LostAnswer)
+    assert server.seen == []
+
+    with transport.starting_before(time.monotonic() + 30):
+        client.suspend("acc:1", "dir-1")
+    assert len(server.seen) == 1

@@ -38,6 +38,7 @@ from aum.atlassian.errors import (
     Unavailable,
     WaitTooLong,
 )
+from aum.atlassian.transport import starting_before
 from aum.common.errors import DomainError
 from aum.common.tasks import enqueue
 
@@ -258,14 +259,17 @@ def _write_one(
 ) -> Written | None:
     """One item's calls. None when it was given back: paused, stopped, too late after the recheck, or nothing sent."""
     too_old = (timezone.now() - reading.read_at).total_seconds() > RECHECK_SECONDS
+    # Counted from before the lease is renewed: whoever is frozen beyond it sends nothing when it wakes.
+    latest_start = time.monotonic() + claims.lease().total_seconds()
     if pauses or too_old or not claims.may_write(item, claim.token):
         claims.release([item], claim.token)
         return None
     action = REGISTRY[item.action]
     try:
-        if isinstance(action, RemoveProductAccess):
-            return _write_paths(client, claim, reading, item, action)
-        answer = action.call(client, target_of(item))
+        with starting_before(latest_start):
+            if isinstance(action, RemoveProductAccess):
+                return _write_paths(client, claim, reading, item, action)
+            answer = action.call(client, target_of(item))
     except AtlassianError as error:
         return _after_error(operation, claim, item, error, pauses)
     return Written(item, is_answered=True, was_already=answer.already, ids=_ids(answer.request_id, answer.call_id))
