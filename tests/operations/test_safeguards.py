@@ -570,7 +570,7 @@ def test_page_ends_a_protection_only_by_proposal(acme: Organization, author: Ope
     answer = client.post(f"/o/acme/settings/groups/{group.pk}/unprotect/", {"reason": "Not used"}, follow=True)
 
     assert "stays protected" in answer.content.decode()
-    assert "Its end waits for an" in answer.content.decode()
+    assert "Its end waits for approval" in answer.content.decode()
     assert ProtectedGroup.objects.filter(group=group).exists()
     assert "End the protection of the group site-admins" in client.get("/o/acme/approvals/").content.decode()
 

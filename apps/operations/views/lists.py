@@ -74,7 +74,8 @@ def approvals(request: OrganizationRequest) -> HttpResponse:
             "is_decided": is_decided,
             "decided": rows,
             "after": after,
-            "decided_count": Approval.objects.of(organization).count(),
+            "decided_count": Approval.objects.of(organization).count()
+            + selectors.decided_safeguard_changes(organization).count(),
         },
     )
 
