@@ -375,6 +375,7 @@ def test_nothing_happens_before_the_hour_is_over(acme: Organization, author: Ope
     )
     assert actions == ["safeguard.proposed", "safeguard.approved", "safeguard.applied"]
     applied = AuditEvent.objects.get(action="safeguard.applied")
+    assert applied.after is not None
     assert applied.after["approved_by"] == "Approver"
     assert AuditEvent.objects.filter(action="organization.settings_changed").count() == 1
     assert not Alert.objects.filter(kind="safeguard", resolved_at=None).exists()
