@@ -300,22 +300,23 @@ def _insert_in_sets(operation: Operation, rows: QuerySet[Any], spec: ActionSpec)
             ON CONFLICT (operation_id, subject, action, target) DO NOTHING
             RETURNING account_id
         )
-        INSERT INTO operations_leftout (organization_id, operation_id, account_id, reason)
-        SELECT %s, %s, candidate.id, CASE WHEN candidate.out <> '' THEN candidate.out ELSE 'nothing_to_do' END
+        INSERT INTO operations_leftout AS l (organization_id, operation_id, account_id, reason, detail)
+        SELECT %s, %s, candidate.id, CASE WHEN candidate.out <> '' THEN candidate.out ELSE 'nothing_to_do' END, %s
         FROM candidate
         WHERE candidate.out <> '' OR NOT EXISTS (SELECT 1 FROM item WHERE item.account_id = candidate.id)
-        ON CONFLICT DO NOTHING
+        ON CONFLICT (operation_id, account_id) DO UPDATE SET reason = EXCLUDED.reason, detail = EXCLUDED.detail
+            WHERE l.reason IN ('nothing_to_do', 'already_so')
     """
     own: list[Any] = [operation.organization_id, operation.pk, spec.name, action.rank]
     if "%s" in join:
         own.append(list(spec.group_ids))
-    own += [operation.organization_id, operation.pk]
+    own += [operation.organization_id, operation.pk, f"Left out of: {action.label}." if "+" in operation.action else ""]
     with connection.cursor() as cursor:
         cursor.execute(statement, [*parameters, *own])
 
 
 def insert_plan(operation: Operation, selection: Selection, actions: Sequence[ActionSpec], now: datetime) -> None:
-    """Write the items of every action that needs no calls. People left out of all actions stand in LeftOut."""
+    """Write the items of every action that needs no calls. Who is left out of an action stands in LeftOut."""
     for spec, product in _units(selection, actions):
         if product is None:
             _insert_in_sets(operation, candidates(operation.organization, selection, spec.name, now), spec)
@@ -434,9 +435,16 @@ def rest_hash(operation: Operation) -> tuple[str, int]:
 
 
 def left_out_counts(operation: Operation) -> dict[str, int]:
-    """How many people were left out, by reason. A person who is in by another action does not count."""
-    LeftOut.objects.filter(
+    """How many people were left out, by reason.
+
+    Who is in by one action of several and refused another one stays listed; where the other one merely had nothing to
+    do, they do not.
+    """
+    both = LeftOut.objects.filter(
         operation=operation, account__in=OperationItem.objects.filter(operation=operation).values("account")
-    ).delete()
+    )
+    if "+" in operation.action:
+        both = both.filter(reason__in=("nothing_to_do", "already_so"))
+    both.delete()
     rows = LeftOut.objects.filter(operation=operation).order_by().values("reason").annotate(n=Count("pk"))
     return {row["reason"]: row["n"] for row in rows}

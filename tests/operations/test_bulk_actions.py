@@ -344,6 +344,23 @@ def test_deactivation_of_external_people_is_left_out_and_the_rest_goes_on(
     assert outcomes(operation) == {("deactivate", "done"): 2}
 
 
+def test_who_gets_one_action_and_is_refused_the_other_is_listed_with_it(
+    organization: Organization, act: Act, execute: Run
+) -> None:
+    managed = people(organization, 1)
+    external = people(organization, 1, claim_status=ClaimStatus.UNMANAGED)
+    (group,) = groups_without(organization, [*managed, *external], 1)
+
+    operation = act([ActionSpec("add_to_group", group_ids=(group.pk,)), ActionSpec("deactivate")], managed + external)
+
+    assert operation.people_count == 2
+    left_out = LeftOut.objects.get(operation=operation)
+    assert (left_out.account, left_out.reason) == (external[0], "not_managed")
+    assert left_out.detail == "Left out of: Deactivate."
+    execute(operation)
+    assert outcomes(operation) == {("add_to_group", "done"): 2, ("deactivate", "done"): 1}
+
+
 def test_licence_limit_is_named_and_the_other_group_is_still_given(
     sandbox: Sandbox, organization: Organization, act: Act, execute: Run
 ) -> None:

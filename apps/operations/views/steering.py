@@ -286,7 +286,11 @@ def apply(request: OrganizationRequest, number: int) -> HttpResponse:
     if managed := _managed_words(operation):
         points.append(managed)
     if skipped:
-        points.append(f"The {users_words(skipped)} left out {'is' if skipped == 1 else 'are'} not touched.")
+        is_are = "is" if skipped == 1 else "are"
+        if "+" in operation.action:
+            points.append(f"{users_words(skipped)} {is_are} left out of at least one of the actions: see Skipped.")
+        else:
+            points.append(f"The {users_words(skipped)} left out {is_are} not touched.")
     points.append("Only the users of this preview are touched. Who no longer meets it by then is skipped and named.")
     final = _final_action(operation)
     question = Confirmation(
