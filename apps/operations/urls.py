@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from apps.operations import views
+from apps.operations.views import imports
 
 app_name = "operations"
 urlpatterns = [
@@ -24,6 +25,15 @@ urlpatterns = [
     path("runs/<int:number>/retry/", views.retry, name="retry"),
     path("users/<int:pk>/runs/", views.of_person, name="of_person"),
     path("approvals/", views.approvals, name="approvals"),
+    path("imports/", imports.imports, name="imports"),
+    path("imports/_groups", imports.import_groups, name="import_groups"),
+    path("imports/samples/<str:name>/", imports.sample, name="import_sample"),
+    path("imports/<int:pk>/", imports.import_page, name="import"),
+    path("imports/<int:pk>/_progress", imports.import_progress, name="import_progress"),
+    path("imports/<int:pk>/map/", imports.import_map, name="import_map"),
+    path("imports/<int:pk>/wrong-lines/", imports.import_wrong, name="import_wrong"),
+    path("imports/<int:pk>/people/", imports.import_people, name="import_people"),
+    path("imports/<int:pk>/act/", imports.import_act, name="import_act"),
     path("approvals/safeguards/<int:pk>/approve/", views.approve_safeguard, name="safeguard_approve"),
     path("approvals/safeguards/<int:pk>/reject/", views.reject_safeguard, name="safeguard_reject"),
     path("approvals/safeguards/<int:pk>/withdraw/", views.withdraw_safeguard, name="safeguard_withdraw"),
