@@ -304,7 +304,7 @@ def test_a_rule_whose_group_is_gone_is_refused_with_one_alert(
 
 
 def test_nothing_runs_in_a_copied_database(rule: CleanupRule) -> None:
-    Installation.objects.create(pk=1, instance_id="another")
+    Installation.objects.update_or_create(pk=1, defaults={"instance_id": "another"})
 
     with at(DUE):
         sweep()
