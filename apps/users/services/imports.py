@@ -19,6 +19,8 @@ from aum.common.errors import DomainError, InvalidInput
 from aum.common.tasks import enqueue, enqueue_on_commit
 
 CHUNK_ROWS = 5000
+# From here on rows are joined by hashing alone.
+HASH_FROM_ROWS = 2000
 TASK = "users.read_import"
 COPY_ROWS = (
     "COPY users_importrow (organization_id, import_file_id, line, cells, last_seen, is_ragged, account_id_text, email, "
@@ -192,6 +194,10 @@ def _resolve(file: ImportFile) -> None:
     """
     parameters: dict[str, Any] = {"file": file.pk, "organization": file.organization_id, **indexes}
     with connection.cursor() as cursor:
+        if (file.rows_total or 0) >= HASH_FROM_ROWS:
+            # Rows stored a moment ago are not in the statistics: the planner takes 100,000 for one, and its
+            # nested loops ran for more than ten minutes.
+            cursor.execute("SET LOCAL enable_nestloop = off")
         cursor.execute(statement, parameters)
 
 
