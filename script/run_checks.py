@@ -84,7 +84,20 @@ def application_steps(options: argparse.Namespace, pytest_arguments: list[str]) 
     processes = str(min(4, os.cpu_count() or 1))
     yield (
         "pytest",
-        [sys.executable, "-m", "pytest", "-q", "-n", processes, "--dist", "loadgroup", "-m", marks, *pytest_arguments],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            processes,
+            "--dist",
+            "loadgroup",
+            "-m",
+            marks,
+            "--durations=15",
+            *pytest_arguments,
+        ],
     )
 
 
