@@ -56,6 +56,7 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
         "People",
         (
             _Entry("users", "Users", "users", "users:list", shortcut="u"),
+            _Entry("imports", "Import users", "upload", "operations:imports", Permission.ACT),
             _Entry("exemptions", "Exemptions", "shield", "users:exemptions"),
         ),
     ),

@@ -88,7 +88,7 @@ def test_nothing_starts_in_two_processes_while_told_to_wait(
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(90)
 
     told_at = refused_at[0]
     arrivals = [seen.at for seen in server.seen]

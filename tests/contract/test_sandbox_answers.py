@@ -16,8 +16,7 @@ from apps.sandbox.server import Sandbox
 from tests.contract import specs
 from tests.sandbox.client import Answer, Client
 
-# One process sees every path: the last tests ask whether all of them were.
-pytestmark = [specs.needs_documents, pytest.mark.xdist_group("sandbox-answers")]
+pytestmark = specs.needs_documents
 
 EVERY_EXPANSION = ["platformRoles", "counts.resources", "productAccess", "groups"]
 SEEN: set[tuple[str, str, str, int]] = set()

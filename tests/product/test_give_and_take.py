@@ -12,7 +12,8 @@ from tests.product.harness import Product, SandboxProcess, wait_for
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its processes in /proc"),
-    pytest.mark.xdist_group("product"),
+    # tests/operations tries the same through the services in every run.
+    pytest.mark.slow,
 ]
 
 OVER = ("previewed", "succeeded", "partial_failure", "failed", "no_effect", "held", "cancelled")

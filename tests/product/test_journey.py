@@ -30,7 +30,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its processes in /proc"),
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here"),
-    pytest.mark.xdist_group("product"),
 ]
 
 

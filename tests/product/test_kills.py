@@ -17,7 +17,6 @@ from tests.product.harness import FAST, Product, SandboxProcess, Which, wait_for
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its processes in /proc"),
-    pytest.mark.xdist_group("product"),
 ]
 
 # A frozen child is the other half of the promise: it wakes when another has its work, and must not go on with it.

@@ -12,7 +12,6 @@ from tests.product.harness import Product, SandboxProcess, wait_for
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its processes in /proc"),
-    pytest.mark.xdist_group("product"),
 ]
 
 GRACE_MS = 100

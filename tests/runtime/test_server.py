@@ -23,7 +23,6 @@ _READY = "AUM runs at"
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its processes in /proc"),
-    pytest.mark.xdist_group("script-server"),
 ]
 
 
