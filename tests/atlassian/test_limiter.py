@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from multiprocessing.synchronize import Barrier
 
 import pytest
 import redis
@@ -220,8 +221,9 @@ def test_nameless_refusals_are_counted_and_slow_the_bucket(redis_client: redis.R
     assert time.monotonic() - began >= 0.3
 
 
-def _take(url: str, seconds: float, out: multiprocessing.Queue[list[float]]) -> None:
+def _take(url: str, seconds: float, out: multiprocessing.Queue[list[float]], together: Barrier) -> None:
     one = limiter(redis.Redis.from_url(url), per_second=50)
+    together.wait(60)
     granted = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -231,11 +233,14 @@ def _take(url: str, seconds: float, out: multiprocessing.Queue[list[float]]) -> 
 
 
 def test_processes_share_the_rate_and_the_pause(redis_client: redis.Redis, redis_url: str) -> None:
-    context = multiprocessing.get_context("fork")
+    # Not forked: a process made from one with threads can hang in a lock that some thread held.
+    context = multiprocessing.get_context("spawn")
     out: multiprocessing.Queue[list[float]] = context.Queue()
-    workers = [context.Process(target=_take, args=(redis_url, 2.5, out)) for _ in range(2)]
+    together = context.Barrier(3)
+    workers = [context.Process(target=_take, args=(redis_url, 2.5, out, together)) for _ in range(2)]
     for worker in workers:
         worker.start()
+    together.wait(60)
     time.sleep(0.7)
     before = time.monotonic()
     limiter(redis_client).pause(BUCKET, 1.0)

@@ -83,7 +83,8 @@ def test_nothing_starts_in_two_processes_while_told_to_wait(
         return Answer(204) if seen.method == "POST" else Answer(200, ORG)
 
     server = serve(answer)
-    context = multiprocessing.get_context("fork")
+    # Not forked: a process made from one with threads can hang in a lock that some thread held.
+    context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_ask_for, args=(server.url, redis_url, 3.0)) for _ in range(2)]
     for worker in workers:
         worker.start()
