@@ -237,7 +237,7 @@ def test_processes_share_the_rate_and_the_pause(redis_client: redis.Redis, redis
     context = multiprocessing.get_context("spawn")
     out: multiprocessing.Queue[list[float]] = context.Queue()
     together = context.Barrier(3)
-    workers = [context.Process(target=_take, args=(redis_url, 2.5, out, together)) for _ in range(2)]
+    workers = [context.Process(target=_take, args=(redis_url, 2.5, out, together), daemon=True) for _ in range(2)]
     for worker in workers:
         worker.start()
     together.wait(60)

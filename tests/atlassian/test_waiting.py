@@ -85,7 +85,7 @@ def test_nothing_starts_in_two_processes_while_told_to_wait(
     server = serve(answer)
     # Not forked: a process made from one with threads can hang in a lock that some thread held.
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_ask_for, args=(server.url, redis_url, 3.0)) for _ in range(2)]
+    workers = [context.Process(target=_ask_for, args=(server.url, redis_url, 3.0), daemon=True) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
