@@ -81,7 +81,8 @@ def application_steps(options: argparse.Namespace, pytest_arguments: list[str]) 
     yield "migrations", [*manage, "makemigrations", "--check", "--dry-run"]
     yield "django check", [*manage, "check", "--fail-level", "WARNING"]
     marks = "not browser" if options.full else "not browser and not slow"
-    processes = str(min(4, os.cpu_count() or 1))
+    # One more than cores: many tests wait for processes that they started.
+    processes = str(min(4, (os.cpu_count() or 1) + 1))
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--durations=15"]
     # By file: some modules are a story that is told in order. Groups of xdist do nothing under pytest 9.2.
     yield "pytest", [*pytest, "-n", processes, "--dist", "loadfile", "--ignore=tests/product", *pytest_arguments]
