@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         }
         results += [run(name, command, environ) for name, command in application_steps(options, pytest_arguments)]
         if not options.fast:
-            results.append(run_browser_tests(pytest_arguments, environ))
+            results.extend(run_browser_tests(pytest_arguments, environ))
     print_summary(results, time.monotonic() - began)
     return int(any(result.failed for result in results))
 
@@ -107,16 +107,23 @@ def run(name: str, command: list[str], environ: dict[str, str] | None = None) ->
     return Result(name, outcome, seconds, line.strip("= \n"))
 
 
-def run_browser_tests(pytest_arguments: list[str], environ: dict[str, str]) -> Result:
-    """The browser tests, one after the other. Without a browser: skipped with a visible line, and in CI a failure."""
+def run_browser_tests(pytest_arguments: list[str], environ: dict[str, str]) -> list[Result]:
+    """The browser tests. Without a browser: skipped with a visible line, and in CI a failure."""
     began = time.monotonic()
     browser = find_or_install_chromium()
     if browser is None:
         outcome = "FAILED (no chromium)" if os.environ.get("CI") else "SKIPPED: chromium is not installed"
         print(f"\n=== browser tests: {outcome}. On Debian and Ubuntu: apt-get install chromium", flush=True)
-        return Result("browser tests", outcome, time.monotonic() - began)
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "browser", *pytest_arguments]
-    return run("browser tests", command, {**environ, "AUM_CHROMIUM": browser})
+        return [Result("browser tests", outcome, time.monotonic() - began)]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "browser", "--durations=5"]
+    environ = {**environ, "AUM_CHROMIUM": browser}
+    if pytest_arguments:
+        return [run("browser tests", [*pytest, *pytest_arguments], environ)]
+    # The journey drives a browser of its own, which another one in the same process would not allow.
+    return [
+        run("browser tests", [*pytest, "-n", "2", "--dist", "loadfile", "tests/browser"], environ),
+        run("journey", [*pytest, "tests/product"], environ),
+    ]
 
 
 def find_or_install_chromium() -> str | None:
