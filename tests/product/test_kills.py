@@ -90,12 +90,18 @@ def kill_on_the_way(product: Product, operation: int, total: int, size: Size) ->
         )
         return int(found[0])
 
+    def over() -> bool:
+        return status(product, operation) not in ("", "queued", "running", "waiting")
+
+    def moment() -> bool:
+        return writes_under_way(product, operation) or over()
+
     for number, (service, which) in enumerate(victims, start=1):
         at_least(total * number // (len(victims) + 2), "before the next kill")
         if which == "frozen":
-            pid = product.freeze(service, when=lambda: writes_under_way(product, operation))
+            pid = product.freeze(service, when=moment)
         else:
-            product.kill(service, which, when=lambda: writes_under_way(product, operation))
+            product.kill(service, which, when=moment)
         began = time.monotonic()
         if which == "frozen":
             # Until its lease is over and others have its people, then long enough to do wrong before the next kill.
@@ -103,6 +109,10 @@ def kill_on_the_way(product: Product, operation: int, total: int, size: Size) ->
             product.thaw(pid)
             time.sleep(2.0)
         at = at_least(0, "the database answers")
+        if over():
+            # A quick machine can be done before the last strike; what was struck until then has to be most of it.
+            assert len(done) >= len(victims) - 2, done
+            break
         at_least(at + 1, "the run goes on")
         done.append(f"{service} {which} at {at}, went on after {time.monotonic() - began:.1f} s")
     return done
