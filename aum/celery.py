@@ -13,6 +13,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aum.settings")
 class Aum(Celery):
     """Celery with workers that end at once when they are beyond recovery."""
 
+    task_cls = "aum.common.tasks:AumTask"
+
     @cached_property
     def Worker(self) -> Any:
         # Named, not imported: the module would need this application.

@@ -46,9 +46,12 @@ def main(arguments: list[str]) -> int:
             "DATABASE_URL": stack.enter_context(postgres()),
             "REDIS_URL": stack.enter_context(valkey()),
         }
+        environ["AUM_TEST_TEMPLATE"] = environ["DATABASE_URL"].rpartition("/")[2]
+        if options.full:
+            environ.setdefault("AUM_EXAMPLES", "2000")  # tests/examples.py
         results += [run(name, command, environ) for name, command in application_steps(options, pytest_arguments)]
         if not options.fast:
-            results.extend(run_browser_tests(pytest_arguments, environ))
+            results.extend(run_browser_tests(options, pytest_arguments, environ))
     print_summary(results, time.monotonic() - began)
     return int(any(result.failed for result in results))
 
@@ -79,10 +82,12 @@ def application_steps(options: argparse.Namespace, pytest_arguments: list[str]) 
     """The checks that load the application."""
     manage = [sys.executable, "manage.py"]
     yield "migrations", [*manage, "makemigrations", "--check", "--dry-run"]
+    # Once; the databases of all test processes are copies of it.
+    yield "migrate", [*manage, "migrate", "--verbosity", "0"]
     yield "django check", [*manage, "check", "--fail-level", "WARNING"]
     marks = "not browser" if options.full else "not browser and not slow"
-    # One more than cores: many tests wait for processes that they started.
-    processes = str(min(4, (os.cpu_count() or 1) + 1))
+    # More than cores: many tests wait for processes that they started, above all those that come last.
+    processes = str(min(4, (os.cpu_count() or 1) + 2))
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--durations=15"]
     # By file: some modules are a story that is told in order. Groups of xdist do nothing under pytest 9.2.
     yield "pytest", [*pytest, "-n", processes, "--dist", "loadfile", "--ignore=tests/product", *pytest_arguments]
@@ -107,7 +112,9 @@ def run(name: str, command: list[str], environ: dict[str, str] | None = None) ->
     return Result(name, outcome, seconds, line.strip("= \n"))
 
 
-def run_browser_tests(pytest_arguments: list[str], environ: dict[str, str]) -> list[Result]:
+def run_browser_tests(
+    options: argparse.Namespace, pytest_arguments: list[str], environ: dict[str, str]
+) -> list[Result]:
     """The browser tests. Without a browser: skipped with a visible line, and in CI a failure."""
     began = time.monotonic()
     browser = find_or_install_chromium()
@@ -115,7 +122,8 @@ def run_browser_tests(pytest_arguments: list[str], environ: dict[str, str]) -> l
         outcome = "FAILED (no chromium)" if os.environ.get("CI") else "SKIPPED: chromium is not installed"
         print(f"\n=== browser tests: {outcome}. On Debian and Ubuntu: apt-get install chromium", flush=True)
         return [Result("browser tests", outcome, time.monotonic() - began)]
-    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "browser", "--durations=5"]
+    marks = "browser" if options.full else "browser and not slow"
+    pytest = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--durations=5"]
     environ = {**environ, "AUM_CHROMIUM": browser}
     if pytest_arguments:
         return [run("browser tests", [*pytest, *pytest_arguments], environ)]

@@ -13,6 +13,7 @@ class AuditConfig(AppConfig):
         from apps.organizations import recorder
 
         recorder.register(services.record)
+        services.register_kinds()
         post_migrate.connect(_ensure_partitions, sender=self)
 
 

@@ -8,6 +8,8 @@ WRITERS = 0x41554D01
 SEALER = 0x41554D02
 # Held alone by whoever makes partitions; the second number is 0.
 PARTITIONS = 0x41554D03
+# Held alone by whoever clears or archives the log of one organisation.
+CLEARING = 0x41554D04
 
 
 def lock_key(purpose: int, organization_id: int = 0) -> tuple[int, int]:

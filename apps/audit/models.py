@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.contrib.postgres.search import SearchVectorField
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models.functions import Now
 
 from apps.organizations.models import Organization, OrganizationOwned
 
@@ -42,7 +46,12 @@ class AuditIdentity(OrganizationOwned):
         constraints = [
             models.UniqueConstraint(fields=["organization", "fingerprint"], name="audit_identity_content_once")
         ]
-        indexes = [models.Index(fields=["organization", "kind", "key"], name="audit_identity_key")]
+        indexes = [
+            models.Index(fields=["organization", "kind", "key"], name="audit_identity_key"),
+            GinIndex(
+                OpClass("name", name="gin_trgm_ops"), OpClass("email", name="gin_trgm_ops"), name="audit_identity_text"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.label
@@ -130,6 +139,7 @@ class AuditEvent(OrganizationOwned):
                 name="audit_event_operation",
             ),
             models.Index(fields=["target", "at"], condition=models.Q(target__isnull=False), name="audit_event_target"),
+            models.Index(fields=["actor", "-at", "-id"], name="audit_event_actor"),
         ]
 
     def __str__(self) -> str:
@@ -185,3 +195,217 @@ class AuditCheckpoint(OrganizationOwned):
 
     def __str__(self) -> str:
         return f"checkpoint at segment {self.number}"
+
+
+class AuditSearch(OrganizationOwned):
+    """The words of one sealed event, beside it, so that a search of millions is quick.
+
+    Derived from the event and never evidence: the sealer writes them, and the backfill `audit.search` writes those of
+    events that were sealed before there was this table. Words of names and e-mails are not among them.
+    """
+
+    event_id = models.BigIntegerField(primary_key=True)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, db_constraint=False, db_index=False, related_name="+"
+    )
+    at = models.DateTimeField()
+    words = SearchVectorField()
+
+    class Meta:
+        verbose_name_plural = "audit search"
+        indexes = [
+            models.Index(fields=["organization", "-at", "-event_id"], name="audit_search_latest"),
+            GinIndex(fields=["words"], name="audit_search_words"),
+        ]
+
+    def __str__(self) -> str:
+        return f"words of event {self.event_id}"
+
+
+class LogImport(OrganizationOwned):
+    """A file with the audit log of another product, and how far its lines have been taken over."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running", "In progress"
+        FINISHED = "finished", "Completed"
+        FAILED = "failed", "Failed"
+
+    name = models.CharField(max_length=200)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.RUNNING)
+    # Kept until every line is taken over, so that a killed import goes on.
+    content = models.BinaryField(null=True)
+    sha256 = models.CharField(max_length=64)
+    size_bytes = models.PositiveIntegerField()
+    # Physical lines of data in the file; lines looked at; new entries; lines that were refused.
+    lines = models.PositiveIntegerField(default=0)
+    done = models.PositiveIntegerField(default=0)
+    added = models.PositiveIntegerField(default=0)
+    refused = models.PositiveIntegerField(default=0)
+    # The first refusals: [{"line", "detail"}].
+    errors = models.JSONField(default=list)
+    detail = models.TextField(blank=True)
+    imported_by = models.CharField(max_length=254)
+    created_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["organization", "sha256"], name="log_import_file_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def percent(self) -> int:
+        """How much is done, 0 to 100."""
+        if self.status == self.Status.FINISHED:
+            return 100
+        return min(99, self.done * 100 // self.lines) if self.lines else 0
+
+
+class ImportedEvent(OrganizationOwned):
+    """One line of another product's audit log, as its file said. The chain says nothing about it.
+
+    The columns are those of that product's export. `kind` and `outcome` are what AUM's filters make of its words.
+    """
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, db_index=False, related_name="+")
+    log_import = models.ForeignKey(LogImport, on_delete=models.CASCADE, related_name="events")
+    line = models.PositiveIntegerField()
+    at = models.DateTimeField()
+    operation = models.CharField(max_length=300, blank=True)
+    rule_name = models.CharField(max_length=200, blank=True)
+    performed_by = models.CharField(max_length=320, blank=True)
+    status = models.CharField(max_length=60, blank=True)
+    user_email = models.CharField(max_length=320, blank=True)
+    user_action = models.CharField(max_length=300, blank=True)
+    group_name = models.CharField(max_length=300, blank=True)
+    kind = models.CharField(max_length=30, blank=True)
+    outcome = models.CharField(max_length=10, blank=True)
+    # SHA-256 of the line's cells and how often the file has repeated them before: the same line is taken over once.
+    digest = models.BinaryField(max_length=32)
+    erased_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "digest"], name="imported_event_once")]
+        indexes = [
+            models.Index(fields=["organization", "-at", "-id"], name="imported_event_latest"),
+            GinIndex(
+                OpClass("performed_by", name="gin_trgm_ops"),
+                OpClass("user_email", name="gin_trgm_ops"),
+                name="imported_event_people",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_action or self.operation} {self.at:%Y-%m-%d}"
+
+
+class RetentionPolicy(OrganizationOwned):
+    """After how many days records of one kind are removed by themselves. No row: they are kept."""
+
+    kind = models.CharField(max_length=30)
+    days = models.PositiveIntegerField(validators=[MinValueValidator(1), MaxValueValidator(3650)])
+    set_by = models.CharField(max_length=254)
+    set_at = models.DateTimeField()
+    last_run_at = models.DateTimeField(null=True, blank=True)
+    last_removed = models.BigIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "retention policies"
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "kind"], name="retention_kind_once"),
+            models.CheckConstraint(condition=models.Q(days__gte=1), name="retention_days_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.days} days"
+
+
+class LogClearance(OrganizationOwned):
+    """Somebody cleared the log: from then on nothing older is shown; it is archived, then removed from the database.
+
+    Events up to `through_event_id`, and runs begun before `requested_at`, have left every view and export the moment
+    the row exists; what the worker still does after that can be killed and repeated.
+    """
+
+    class Status(models.TextChoices):
+        ARCHIVING = "archiving", "Archiving"
+        REMOVING = "removing", "Removing"
+        FINISHED = "finished", "Cleared"
+        FAILED = "failed", "Hidden, not removed"
+
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.ARCHIVING)
+    requested_by = models.CharField(max_length=254)
+    requested_at = models.DateTimeField()
+    reason = models.CharField(max_length=500, blank=True)
+    through_event_id = models.BigIntegerField()
+    events = models.BigIntegerField(default=0)
+    removed = models.BigIntegerField(default=0)
+    operations = models.PositiveIntegerField(default=0)
+    detail = models.TextField(blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    # Of the archive, a CSV packed by gzip.
+    sha256 = models.CharField(max_length=64, blank=True)
+    size_bytes = models.BigIntegerField(default=0)
+    archive_removed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["organization", "-through_event_id"], name="log_clearance_through")]
+
+    def __str__(self) -> str:
+        return f"cleared {self.requested_at:%Y-%m-%d %H:%M}"
+
+
+class ArchivePart(OrganizationOwned):
+    """A piece of an archive; all pieces by number are the gzip file."""
+
+    clearance = models.ForeignKey(LogClearance, on_delete=models.CASCADE, related_name="parts")
+    number = models.PositiveIntegerField()
+    data = models.BinaryField()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["clearance", "number"], name="archive_part_once")]
+
+    def __str__(self) -> str:
+        return f"part {self.number}"
+
+
+class Verification(OrganizationOwned):
+    """One reading of the whole chain: how far it is, and what it found."""
+
+    class Status(models.TextChoices):
+        RUNNING = "running", "In progress"
+        FINISHED = "finished", "Finished"
+        FAILED = "failed", "Failed"
+
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.RUNNING)
+    requested_by = models.CharField(max_length=254)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    segments_done = models.PositiveIntegerField(default=0)
+    segments_total = models.PositiveIntegerField(default=0)
+    # Written with each sign of life; a run without one for five minutes was killed and may be started anew.
+    alive_at = models.DateTimeField()
+    ok = models.BooleanField(null=True, blank=True)
+    # The figures of the report, and up to 100 findings.
+    report = models.JSONField(default=dict)
+    detail = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization"], condition=models.Q(status="running"), name="verification_one_running"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"verification {self.started_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def percent(self) -> int:
+        """How much is read, 0 to 100."""
+        return self.segments_done * 100 // self.segments_total if self.segments_total else 0

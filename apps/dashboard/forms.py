@@ -10,14 +10,16 @@ from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.audit.selectors import EventFilters
-from apps.dashboard.selectors import STATUS_WORDS, SYNC_KIND, RunFilters
+from apps.dashboard.activity import OTHER_KINDS, STATUS_LABELS, RunFilters
 from apps.operations.models import Operation
 
-# Kinds that this version can produce; others would be filters that never find anything.
 KINDS = (
-    Operation.Kind.SCHEDULED_CLEANUP,
     Operation.Kind.AUTOMATION_RULE,
     Operation.Kind.MANUAL_OPERATION,
+    Operation.Kind.USER_IMPORT,
+    Operation.Kind.BULK_CSV_ACTION,
+    Operation.Kind.SCHEDULED_CLEANUP,
+    Operation.Kind.ACTIVATION,
 )
 
 # Families of actions in the log: an action begins with one of these.
@@ -30,6 +32,8 @@ FAMILIES = (
     ("group.", "Groups"),
     ("operator.", "Roles"),
     ("token.", "Tokens"),
+    ("import.", "Imports"),
+    ("migration.", "Migrations"),
     ("organization.", "Settings"),
     ("credentials.", "Credentials"),
     ("kill_switch.", "Emergency stop"),
@@ -50,16 +54,15 @@ class AuditFilterForm(forms.Form):
             ("today", "Today"),
             ("yesterday", "Yesterday"),
             ("7d", "7 days"),
+            ("30d", "30 days"),
         ],
     )
     since = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
     type = forms.MultipleChoiceField(
-        required=False, choices=[*((kind.value, kind.label) for kind in KINDS), (SYNC_KIND, "Directory Sync")]
+        required=False, choices=[*((kind.value, kind.label) for kind in KINDS), *OTHER_KINDS]
     )
-    status = forms.MultipleChoiceField(
-        required=False, choices=[(word, label) for word, (label, _, _) in STATUS_WORDS.items()]
-    )
+    status = forms.MultipleChoiceField(required=False, choices=list(STATUS_LABELS.items()))
     action = forms.ChoiceField(required=False, choices=[("", "Any"), *FAMILIES])
     outcome = forms.ChoiceField(required=False, choices=[("", "Any"), *AuditEvent.Outcome.choices])
 
@@ -78,6 +81,7 @@ class AuditFilterForm(forms.Form):
             "today": (midnight, None),
             "yesterday": (midnight - timedelta(days=1), midnight),
             "7d": (now - timedelta(days=7), None),
+            "30d": (now - timedelta(days=30), None),
         }
         if self.value("when"):
             return named[self.value("when")]
@@ -100,11 +104,13 @@ class AuditFilterForm(forms.Form):
         )
 
     def event_filters(self) -> EventFilters:
-        """For the Detailed view."""
+        """For the Detailed view and the export: every filter of both views."""
         since, until = self.bounds
         return EventFilters(
             search=self.value("q"),
-            actor=self.value("performer"),
+            person=self.value("performer"),
+            kinds=tuple(self.value("type")),
+            statuses=tuple(self.value("status")),
             action=self.value("action"),
             outcome=self.value("outcome"),
             since=since,
@@ -129,3 +135,64 @@ class ApprovalChoiceForm(forms.Form):
     def is_one_operator(self) -> bool:
         """True when the person works alone."""
         return bool(self.cleaned_data.get("approver") == "one")
+
+
+class ExportFileForm(forms.Form):
+    """An export of Atlassian Administration that fills an organisation without credentials."""
+
+    file = forms.FileField(
+        label="Export file",
+        help_text="CSV, at most 20 MB and 100,000 rows, as Atlassian wrote it.",
+        widget=forms.ClearableFileInput(attrs={"accept": ".csv,.txt,text/csv,text/plain"}),
+    )
+    exported_on = forms.DateField(
+        label="Exported on",
+        required=False,
+        help_text="Today, where it is left empty.",
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+    )
+    domains = forms.CharField(
+        label="Domains that your organisation has claimed",
+        required=False,
+        max_length=5000,
+        help_text="Such as example.com, example.org. Who has an address there counts as managed, everybody else as "
+        "external; left empty, that is not known. An export of managed accounts says it by itself.",
+    )
+
+    def upload(self) -> dict[str, Any]:
+        """Name and content of the file."""
+        file = self.cleaned_data["file"]
+        file.seek(0)
+        return {"name": file.name, "content": file.read()}
+
+    def details(self) -> dict[str, Any]:
+        """What the file does not say itself."""
+        return {"exported_on": self.cleaned_data["exported_on"], "domains": self.cleaned_data["domains"]}
+
+
+class LookFirstForm(ExportFileForm):
+    """The same with the name of the organisation, which does not exist yet."""
+
+    name = forms.CharField(
+        label="Name", max_length=200, help_text="As it stands in the navigation, such as Example Ltd."
+    )
+    field_order = ["name"]
+
+
+class SupportForm(forms.Form):
+    """Where people turn to; all of it may be empty."""
+
+    support_name = forms.CharField(label="Name of the support", required=False, max_length=120)
+    support_url = forms.URLField(
+        label="Support page", required=False, max_length=300, assume_scheme="https", help_text="A page or ticket form."
+    )
+    support_email = forms.EmailField(
+        label="Support e-mail", required=False, help_text="Email Support opens a mail to this address."
+    )
+    booking_url = forms.URLField(
+        label="Booking link",
+        required=False,
+        max_length=300,
+        assume_scheme="https",
+        help_text="Book a Meeting opens this page. Empty: the tile is hidden.",
+    )

@@ -9,6 +9,7 @@ from apps.operations.models import Operation, SafeguardChange
 from apps.operators.context import nav_counts
 from apps.organizations.models import Organization
 from apps.rules.models import CleanupRule
+from apps.savings.selectors import open_count
 from apps.users.models import Account, Exemption
 
 
@@ -33,4 +34,4 @@ def _approvals(organization: Organization) -> int:
 
 def register() -> None:
     """Fill the registry of `apps.operators.context`."""
-    nav_counts.update(users=_users, exemptions=_exemptions, rules=_rules, approvals=_approvals)
+    nav_counts.update(users=_users, exemptions=_exemptions, rules=_rules, approvals=_approvals, insights=open_count)

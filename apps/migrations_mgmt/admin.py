@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from apps.audit.admin import ReadOnlyAdmin
 from apps.migrations_mgmt.models import Backfill, BackfillBatch
+from aum.common.admin import ReadOnlyAdmin
 
 
 @admin.register(Backfill)

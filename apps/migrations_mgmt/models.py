@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from django.db import models
 
+from apps.organizations.models import Organization
+
 
 class Backfill(models.Model):
-    """One registered data migration in one version. It belongs to the installation, not to an organisation."""
+    """One registered data migration in one version, of one organisation or, without one, of the installation."""
 
     class Status(models.TextChoices):
         PENDING = "pending", "Waiting"
@@ -17,6 +19,7 @@ class Backfill(models.Model):
 
     name = models.CharField(max_length=100)
     version = models.PositiveIntegerField()
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
     # Rows to look at and rows looked at; `total` is what there was when it started.
     total = models.BigIntegerField(default=0)
@@ -27,15 +30,27 @@ class Backfill(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     failed_reason = models.TextField(blank=True)
-    # Cleaned away by an operator: its batches are gone, name, version and finish stay.
+    # Cleaned away, 15 days after its finish: its batches are gone, name, version and finish stay.
     hidden_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["name", "version"]
-        constraints = [models.UniqueConstraint(fields=["name", "version"], name="backfill_version_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name", "version"],
+                condition=models.Q(organization__isnull=True),
+                name="backfill_installation_once",
+            ),
+            models.UniqueConstraint(fields=["organization", "name", "version"], name="backfill_organization_once"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
+
+    @property
+    def is_open(self) -> bool:
+        """True while it waits, runs or rests."""
+        return self.status in (self.Status.PENDING, self.Status.RUNNING, self.Status.PAUSED)
 
     @property
     def percent(self) -> int:

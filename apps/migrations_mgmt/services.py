@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import datetime, timedelta
 
-from django.db import models, transaction
+from django.conf import settings
+from django.db import connection, models, transaction
 from django.utils import timezone
 
 from apps.migrations_mgmt.models import Backfill, BackfillBatch
 from apps.migrations_mgmt.registry import Spec, spec_of, specs
+from apps.organizations.models import Organization
 from aum.common.errors import DomainError
 
 logger = logging.getLogger(__name__)
 BATCHES_AHEAD = 20
 ATTEMPTS_BEFORE_SPLIT = 2
+KEPT_AFTER_FINISH = timedelta(days=15)
 
 
 class UnknownBackfill(DomainError):
@@ -38,10 +42,27 @@ class WrongState(DomainError):
 
 
 def discover() -> list[Backfill]:
-    """Make a row for each registered data migration that has none; returns the rows of all of them."""
+    """Make a row for each registered data migration that has none; returns the rows of all of them.
+
+    A migration of organisations has one row for each.
+    """
+    organizations = list(Organization.objects.order_by("pk").values_list("pk", flat=True))
+    found: list[Backfill] = []
     for spec in specs():
-        Backfill.objects.get_or_create(name=spec.name, version=spec.version)
-    return [Backfill.objects.get(name=spec.name, version=spec.version) for spec in specs()]
+        owners = organizations if spec.is_per_organization else [None]
+        rows = Backfill.objects.filter(name=spec.name, version=spec.version)
+        present = {row.organization_id: row for row in rows}
+        for owner in owners:
+            if owner not in present:
+                present[owner] = _row_of(spec, owner)
+            found.append(present[owner])
+    return found
+
+
+def _row_of(spec: Spec, organization_id: int | None) -> Backfill:
+    owner = Organization.objects.get(pk=organization_id) if organization_id is not None else None
+    row, _ = Backfill.objects.get_or_create(name=spec.name, version=spec.version, organization=owner)
+    return row
 
 
 def advance(*, budget_seconds: float = 20) -> int:
@@ -54,9 +75,20 @@ def advance(*, budget_seconds: float = 20) -> int:
     for backfill in discover():
         if backfill.status == Backfill.Status.PENDING:
             start(backfill)
-        while time.monotonic() < ends_at and run_next_batch(backfill):
+        while time.monotonic() < ends_at and not is_busy() and run_next_batch(backfill):
             tried += 1
     return tried
+
+
+def is_busy() -> bool:
+    """Whether the database works on so many statements that data migrations rest until the next round."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
+            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        active: int = cursor.fetchone()[0]
+    return active > int(settings.AUM_BACKFILL_MAX_ACTIVE)
 
 
 def start(backfill: Backfill) -> None:
@@ -92,6 +124,42 @@ def retry_failed(backfill: Backfill) -> int:
         )
 
 
+def retry(backfill: Backfill) -> bool:
+    """Reset the status and start again from the first row, whatever became of it; False when it runs already.
+
+    Asking twice starts it once. Its batches are repeated, which changes nothing that is right already.
+    """
+    with transaction.atomic():
+        locked = Backfill.objects.select_for_update().get(pk=backfill.pk)
+        if locked.status in (Backfill.Status.PENDING, Backfill.Status.RUNNING):
+            return False
+        # Waits for a batch that is being applied; its count is reset with the rest.
+        BackfillBatch.objects.filter(backfill_id=locked.pk).delete()
+        Backfill.objects.filter(pk=locked.pk).update(
+            status=Backfill.Status.PENDING,
+            total=0,
+            done=0,
+            cursor=None,
+            is_cut=False,
+            started_at=None,
+            finished_at=None,
+            failed_reason="",
+            hidden_at=None,
+        )
+    backfill.refresh_from_db()
+    logger.info("backfill.retried", extra={"backfill": str(backfill)})
+    return True
+
+
+def clean_old(*, now: datetime | None = None) -> int:
+    """Clean away what finished more than 15 days ago; returns how many (S276)."""
+    before = (now or timezone.now()) - KEPT_AFTER_FINISH
+    old = Backfill.objects.filter(status=Backfill.Status.FINISHED, hidden_at=None, finished_at__lt=before)
+    for backfill in old:
+        clean(backfill)
+    return len(old)
+
+
 def clean(backfill: Backfill) -> None:
     """Hide a finished data migration and drop its batches; name, version and finish stay (DECISIONS.md §21)."""
     with transaction.atomic():
@@ -112,7 +180,9 @@ def ensure_finished(name: str, *, version: int | None = None, timeout_seconds: f
     if not known:
         raise UnknownBackfill(f"No data migration {name} is registered.")
     spec = max(known, key=lambda one: one.version)
-    backfill, _ = Backfill.objects.get_or_create(name=spec.name, version=spec.version)
+    if spec.is_per_organization:
+        raise UnknownBackfill(f"The data migration {name} has a row for each organisation.")
+    backfill, _ = Backfill.objects.get_or_create(name=spec.name, version=spec.version, organization=None)
     ends_at = time.monotonic() + timeout_seconds
     while True:
         start(backfill)
@@ -254,4 +324,4 @@ def _spec(backfill: Backfill) -> Spec:
     spec = spec_of(backfill.name, backfill.version)
     if spec is None:
         raise UnknownBackfill(f"The installed code does not know the data migration {backfill} any more.")
-    return spec
+    return spec.for_organization(backfill.organization_id)

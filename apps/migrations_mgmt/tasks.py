@@ -7,4 +7,5 @@ from apps.migrations_mgmt import services
 
 @shared_task(name="migrations.advance", soft_time_limit=900, time_limit=960)
 def advance() -> None:
+    services.clean_old()
     services.advance()

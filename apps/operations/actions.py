@@ -186,6 +186,37 @@ class RemoveFromDirectory(Action):
         return client.remove_from_directory(target.account_id, target.directory_id)
 
 
+class Invite(Action):
+    """A new person by e-mail, with groups and products: 25 to a call, so `services.invites` makes and reads them."""
+
+    name, label, done_word, rank = "invite", "Invite", "Invited", 5
+    effect = "Invites the address to the organisation and gives the chosen groups and products. Products take licences."
+    way_back = "Undo takes the invitation back: whoever has not used it since is removed from the directory again."
+    takes_access, inverse = False, "cancel_invite"
+
+    def is_so(self, target: Target, fresh: Fresh) -> bool | None:
+        """In a directory, with every group and product of the invitation."""
+        if not fresh.exists or "active" not in fresh.directories.values():
+            return False
+        return all(_holds_path(path, fresh) for path in target.paths)
+
+    def target_gone(self, target: Target, fresh: Fresh) -> bool:
+        return False
+
+    def call(self, client: AtlassianClient, target: Target) -> WriteAnswer:
+        raise TypeError("Invitations are sent 25 at a time: use services.invites.")
+
+
+class CancelInvite(RemoveFromDirectory):
+    """The undo of an invitation: out of the directories that it put the person into."""
+
+    name, label, done_word, rank = "cancel_invite", "Take back invitation", "Invitation taken back", 81
+    effect = "Takes the invited person out of the directory again; groups and roles of the invitation are lost."
+    way_back = "Cannot be undone: the person has to be invited anew."
+    # Unlike removing somebody by choice, this leaves a managed account as it was before the invitation.
+    needs_unmanaged = False
+
+
 class AddToGroup(Action):
     name, label, done_word, rank = "add_to_group", "Add user to group", "Added to group", 20
     effect = "Adds the person to the group and gives what the group grants."
@@ -274,6 +305,8 @@ REGISTRY: dict[str, Action] = {
         Delete(),
         CancelDelete(),
         RemoveFromDirectory(),
+        Invite(),
+        CancelInvite(),
         AddToGroup(),
         RemoveFromGroup(),
         RemoveProductAccess(),

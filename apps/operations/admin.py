@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from apps.operations.models import Approval, Operation, OperationItem, SafeguardChange
-from apps.organizations.admin import ReadOnlyAdmin
+from aum.common.admin import ReadOnlyAdmin
 
 
 @admin.register(Operation)

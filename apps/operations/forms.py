@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from django import forms
 from django.http import QueryDict
 
 from apps.operations.actions import REGISTRY
@@ -46,12 +47,20 @@ class Wanted:
     selection: Selection
     whom: str
     fields: tuple[tuple[str, str], ...]
+    # "all" or "products": whether a suspension is of everything or of chosen products (S99); empty: still to be asked.
+    scope: str = "all"
 
     @property
     def is_complete(self) -> bool:
         """Whether every action has its targets."""
         has_groups = not self.group_action or bool(self.group_ids)
-        return has_groups and (not self.asks_products or bool(self.products))
+        has_scope = not self.asks_scope or bool(self.scope)
+        return has_groups and has_scope and (not self.asks_products or bool(self.products))
+
+    @property
+    def asks_scope(self) -> bool:
+        """Whether a suspension of several people may be of chosen products only."""
+        return dict(self.fields).get("action") == "suspend"
 
     @property
     def asks_products(self) -> bool:
@@ -93,11 +102,17 @@ def wanted(data: QueryDict, organization: Organization) -> Wanted:
         raise InvalidInput(fields={"group_action": ["Choose a group action from the list."]})
     if not user_action and not group_action:
         raise InvalidInput(NO_ACTION)
+    scope = "all"
+    if user_action == "suspend" and not only:
+        scope = data.get("scope", "") if data.get("scope") in ("all", "products") else ""
     selection, whom, fields = _selected([key] if only else None, data, organization)
     if only:
         fields = [("only", data.get("only", ""))]
     else:
         fields = [("action", user_action), ("group_action", group_action), *fields]
+    if user_action == "suspend" and scope == "products":
+        # "Suspend in selected products" takes the ways to these products; the account stays enabled (DECISIONS.md §7).
+        user_action = "remove_product_access"
     return Wanted(
         user_action,
         group_action,
@@ -106,6 +121,7 @@ def wanted(data: QueryDict, organization: Organization) -> Wanted:
         selection,
         whom,
         tuple(fields),
+        scope,
     )
 
 
@@ -123,7 +139,8 @@ def _selected(
             params.setdefault(name, []).append(value)
         whom = "all users that match" if params else "all users"
         return FilterSelection(params), whom, [("all", "1"), ("filters", text)]
-    pks = keys_of(data.getlist("accounts") if only is None else only)
+    given = [part for text in data.getlist("accounts") for part in text.split(",")]
+    pks = keys_of(given if only is None else only)
     people = list(
         Account.objects.of(organization).filter(pk__in=pks).order_by("pk").values_list("pk", "account_id", "name")
     )
@@ -137,6 +154,17 @@ def _selected(
 def keys_of(texts: Sequence[str]) -> list[int]:
     """The keys among `texts`, each once; anything else is dropped."""
     return list(dict.fromkeys(int(t) for t in texts if t.isascii() and t.isdecimal() and len(t) < 19))
+
+
+class DayForm(forms.Form):
+    """The day of which all runs are undone, in UTC as the screens are."""
+
+    day = forms.DateField(
+        label="Day (UTC)",
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        help_text="All live runs that started on it.",
+        error_messages={"invalid": "Choose a day, such as 2026-11-24.", "required": "Choose a day."},
+    )
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ class Operation(OrganizationOwned):
     is_by_token = models.BooleanField(default=False)
 
     name = models.CharField(max_length=200)
-    action = models.CharField(max_length=40)
+    # Names of actions in their fixed order, joined by "+".
+    action = models.CharField(max_length=300)
     reason = models.TextField(blank=True)
     rule_id = models.BigIntegerField(null=True, blank=True)
     rule_version = models.PositiveIntegerField(null=True, blank=True)
@@ -87,6 +88,10 @@ class Operation(OrganizationOwned):
     licensed_count = models.PositiveIntegerField(default=0)
     left_out = models.JSONField(default=dict)
     outcomes = models.JSONField(default=dict)
+    # {product: people who lose their licence of it, negative for people who get one}; null before the plan is frozen.
+    seats = models.JSONField(null=True, blank=True)
+    # Of a finished undo: {"equal", "different"} people, compared with the state before the runs that it undid.
+    verification = models.JSONField(null=True, blank=True)
     progress_done = models.PositiveIntegerField(default=0)
     progress_total = models.PositiveIntegerField(default=0)
 
@@ -143,6 +148,11 @@ class Operation(OrganizationOwned):
     @property
     def is_live(self) -> bool:
         return self.mode == self.Mode.LIVE
+
+    @property
+    def is_undo(self) -> bool:
+        """Whether it gives back what earlier runs changed: one run (`undo_of`), or several of a person or a day."""
+        return self.undo_of_id is not None or "undo" in (self.frozen or {})
 
 
 class OperationItem(OrganizationOwned):
@@ -254,6 +264,49 @@ class LeftOut(OrganizationOwned):
         return f"{self.account_id}: {self.reason}"
 
 
+class HandOff(OrganizationOwned):
+    """Work that only the identity provider can do, or that it undid: one line of an operation's work list.
+
+    `came_back`: the access was gone and is there again; no rule fights over it until somebody closes the line.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open", "Open"
+        DONE = "done", "Done"
+        CAME_BACK = "came_back", "Came back"
+        CLOSED = "closed", "Closed by hand"
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="hand_offs")
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    action = models.CharField(max_length=40)
+    # As OperationItem.target: "group:<directory>/<id>", "product:<product>@<resource>", or a directory.
+    target = models.CharField(max_length=400, blank=True, db_default="")
+    # The group or product in words; the sentence that says why AUM cannot do it.
+    target_name = models.CharField(max_length=300, blank=True, db_default="")
+    detail = models.TextField(blank=True, db_default="")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.OPEN)
+    created_at = models.DateTimeField(db_default=Now())
+    changed_at = models.DateTimeField(db_default=Now())
+    changed_by = models.CharField(max_length=254, blank=True, db_default="")
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["operation", "account", "action", "target"], name="hand_off_once")
+        ]
+        indexes = [
+            models.Index(
+                fields=["account", "action"],
+                condition=models.Q(state__in=["open", "came_back"]),
+                name="hand_off_open",
+            ),
+            models.Index(fields=["organization", "state", "-id"], name="hand_off_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} of {self.account_id}: {self.get_state_display()}"
+
+
 class Approval(OrganizationOwned):
     """A decision about exactly one plan: bound to its hash, or to the hash of what a tripped run has left."""
 
@@ -297,6 +350,9 @@ class SafeguardChange(OrganizationOwned):
     class Kind(models.TextChoices):
         SETTINGS = "settings", "Settings"
         UNPROTECT_GROUP = "unprotect_group", "End of a group's protection"
+        LICENCE_ONLY = "licence_only", "Group marked licence-only"
+        RELEASE_KIND = "release_kind", "Account treated like a person"
+        RULE = "rule", "Safeguards of a rule"
 
     class Status(models.TextChoices):
         PENDING = "pending", "Waits for approval"
@@ -313,9 +369,12 @@ class SafeguardChange(OrganizationOwned):
 
     kind = models.CharField(max_length=20, choices=Kind.choices)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
-    # {setting: [from, to]} as text; empty for a group.
+    # {setting: [from, to]} as text; empty for a group. Of a rule: limits ("" means none), keys of protected groups.
     changes = models.JSONField(default=dict, blank=True)
     group = models.ForeignKey(Group, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    rule_id = models.BigIntegerField(null=True, blank=True)
+    rule_name = models.CharField(max_length=120, blank=True, default="", db_default="")
     reason = models.TextField()
 
     proposed_by = models.ForeignKey(
@@ -342,9 +401,15 @@ class SafeguardChange(OrganizationOwned):
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(
-                condition=models.Q(kind="settings", group__isnull=True)
-                | models.Q(kind="unprotect_group", group__isnull=False),
-                name="safeguard_group_iff_unprotect",
+                condition=models.Q(kind__in=["settings", "rule"], group__isnull=True, account__isnull=True)
+                | models.Q(kind__in=["unprotect_group", "licence_only"], group__isnull=False, account__isnull=True)
+                | models.Q(kind="release_kind", group__isnull=True, account__isnull=False),
+                name="safeguard_is_about_one_thing",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(kind="rule", rule_id__isnull=False)
+                | ~models.Q(kind="rule") & models.Q(rule_id__isnull=True),
+                name="safeguard_rule_iff_rule",
             ),
             models.CheckConstraint(
                 condition=models.Q(is_one_operator=True) | ~models.Q(approved_by=models.F("proposed_by")),

@@ -11,19 +11,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class IdleSelection:
-    """People whom a cleanup rule is about.
+    """People whom a cleanup rule is about: last login, state and conditions, all at once.
 
+    `inactive_days` None: last login does not matter, or only that there was none (`include_never_active`). `states`:
+    one of `planning.STATES`. `status_days`: in the present status for more than that. `conditions`: JSON of
+    `users.predicates.Condition`, a shared view's filters among them as they stood when the plan was asked for.
     `per_product`: each target product is judged by its own last login (S152); else idleness is measured over
     `inactive_products`, or over all products when that is empty. `target_group_ids` None means everybody.
     """
 
-    inactive_days: int
+    inactive_days: int | None
     inactive_products: tuple[str, ...] = ()
     per_product: bool = False
     include_never_active: bool = False
     never_active_days: int | None = None
     target_group_ids: tuple[int, ...] | None = None
     protected_group_ids: tuple[int, ...] = ()
+    states: str = "active"
+    status_days: int | None = None
+    conditions: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,31 @@ class AccountsSelection:
     protected_group_ids: tuple[int, ...] = ()
 
 
-Selection = IdleSelection | FilterSelection | AccountsSelection
-_KINDS: dict[str, type[Any]] = {"idle": IdleSelection, "filter": FilterSelection, "accounts": AccountsSelection}
+@dataclass(frozen=True)
+class InviteSelection:
+    """People to invite by e-mail: typed ones, or those of an import's lines (None: of all that can be invited).
+
+    `resources`: ARIs of the products that everybody gets, as a sync found them; groups stand in the ActionSpec.
+    `uses_file_grants`: a line's own groups and products are given besides.
+    """
+
+    emails: tuple[str, ...] = ()
+    import_file_id: int | None = None
+    lines: tuple[int, ...] | None = None
+    uses_file_grants: bool = False
+    resources: tuple[str, ...] = ()
+    notify: bool = False
+    message: str = ""
+    protected_group_ids: tuple[int, ...] = ()
+
+
+Selection = IdleSelection | FilterSelection | AccountsSelection | InviteSelection
+_KINDS: dict[str, type[Any]] = {
+    "idle": IdleSelection,
+    "filter": FilterSelection,
+    "accounts": AccountsSelection,
+    "invite": InviteSelection,
+}
 
 
 def selection_to_json(selection: Selection) -> dict[str, Any]:
@@ -86,15 +115,22 @@ class Limits:
 
     max_count: int | None = None
     max_share_percent: Decimal | None = None
+    max_group_share_percent: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         share = None if self.max_share_percent is None else str(self.max_share_percent)
-        return {"max_count": self.max_count, "max_share_percent": share}
+        return {
+            "max_count": self.max_count,
+            "max_share_percent": share,
+            "max_group_share_percent": self.max_group_share_percent,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Limits:
         share = data.get("max_share_percent")
-        return cls(data.get("max_count"), None if share is None else Decimal(share))
+        return cls(
+            data.get("max_count"), None if share is None else Decimal(share), data.get("max_group_share_percent")
+        )
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from apps.operations.actions import REGISTRY
 from apps.operations.models import Approval, LeftOut, Operation, OperationItem, SafeguardChange
+from apps.operations.reasons import left_out_label
 from apps.organizations.models import Organization
+from apps.pricing.selectors import monthly_price
+from apps.users.models import Group
+from apps.users.products import label_of
 from aum.common.errors import Missing
 
 Outcome = OperationItem.Outcome
@@ -93,6 +98,15 @@ class RunSummary:
     why_not: dict[str, str] = field(default_factory=dict)
 
     @property
+    def already_so(self) -> int:
+        """Successes that changed nothing, because it was so before."""
+        return self.by_outcome.get(Outcome.ALREADY_SO.value, 0)
+
+    @property
+    def changed(self) -> int:
+        return self.success - self.already_so
+
+    @property
     def percent(self) -> int:
         return 100 * self.done // self.total if self.total else 0
 
@@ -144,6 +158,8 @@ def operation_by_id(organization: Organization, pk: int) -> Operation:
     return found
 
 
+# Of people whom an earlier plan had and no reason of its own leaves out.
+NO_LONGER = "No longer meets the conditions"
 GROUPS: Mapping[str, Q] = {
     "all": Q(),
     "success": Q(outcome__in=SUCCESS),
@@ -192,11 +208,12 @@ def run_summary(operation: Operation, *, now: datetime | None = None) -> RunSumm
     why_not: dict[str, str] = {}
     is_run = operation.is_live
     undoable = [name for name, action in REGISTRY.items() if action.inverse]
+    maybe = (Outcome.DONE.value, Outcome.NO_EFFECT_SEAT_KEPT.value, Outcome.UNRESOLVED.value)
     can_undo = bool(
         is_run
         and not operation.is_open
-        and by_outcome.get(Outcome.DONE.value)
-        and operation.items.filter(outcome=Outcome.DONE, action__in=undoable).exists()
+        and any(by_outcome.get(outcome) for outcome in maybe)
+        and operation.items.filter(outcome__in=maybe, written_at__isnull=False, action__in=undoable).exists()
     )
     if is_run and not can_undo:
         why_not["undo"] = "A run can be undone when it has finished and changed something that can be given back."
@@ -231,6 +248,8 @@ def run_summary(operation: Operation, *, now: datetime | None = None) -> RunSumm
 def _can_apply(operation: Operation, now: datetime) -> tuple[bool, str]:
     if operation.status != Operation.Status.PREVIEWED:
         return False, ""
+    if operation.frozen.get("what_if"):
+        return False, "This shows what other days would do. Change the rule, then preview and apply it."
     if not operation.people_count:
         return False, "Nobody matches, so there is nothing to run."
     if operation.expires_at and operation.expires_at <= now:
@@ -247,6 +266,59 @@ def _seconds_left(operation: Operation, done: int, todo: int, now: datetime) -> 
         return None
     spent = (now - operation.started_at).total_seconds()
     return int(todo * spent / done) if spent > 2 else None
+
+
+def measured_rate(organization: Organization) -> float | None:
+    """Items a second of the last three runs that worked on 20 or more, waits included; None before there is one."""
+    runs = Operation.objects.of(organization).filter(
+        mode=Operation.Mode.LIVE,
+        status__in=(Operation.Status.SUCCEEDED, Operation.Status.PARTIAL_FAILURE),
+        planned_count__gte=20,
+        started_at__isnull=False,
+    )
+    items, seconds = 0, 0.0
+    last = runs.order_by("-id").values_list("planned_count", "started_at", "finished_at")[:3]
+    for planned, started, finished in last:
+        items += planned
+        seconds += max((finished - started).total_seconds(), 0.1) if finished else 0.0
+    return items / seconds if seconds else None
+
+
+@dataclass(frozen=True)
+class Seats:
+    """What a plan does to the licences of one product: `count` freed (negative: used), `money` a month or None."""
+
+    label: str
+    count: int
+    money: Decimal | None
+    currency: str
+
+
+def seats_of(operation: Operation) -> list[Seats]:
+    """Licences that a plan frees or uses by product, with today's price where one is entered."""
+    if not operation.seats:
+        return []
+    prices = monthly_price(operation.organization)
+    found = []
+    for product, count in sorted(operation.seats.items()):
+        price = prices.get(product)
+        money = price.monthly * count if price else None
+        found.append(Seats(label_of(product), count, money, price.currency if price else ""))
+    return found
+
+
+def money_of(seats: Sequence[Seats]) -> tuple[Decimal, str] | None:
+    """(sum a month, currency) of what has a price; None where nothing has, or currencies differ."""
+    priced = [(one.money, one.currency) for one in seats if one.money is not None]
+    if not priced or len({currency for _, currency in priced}) > 1:
+        return None
+    return sum((money for money, _ in priced), Decimal(0)), priced[0][1]
+
+
+def expected_seconds(operation: Operation) -> int | None:
+    """How long applying the plan takes at the measured rate; None before there is one."""
+    rate = measured_rate(operation.organization)
+    return int(operation.planned_count / rate) + 1 if rate and operation.planned_count else None
 
 
 def waiting_approvals(organization: Organization) -> QuerySet[Operation]:
@@ -266,20 +338,26 @@ def decided_approvals(organization: Organization) -> QuerySet[Approval]:
 
 def open_safeguard_changes(organization: Organization) -> QuerySet[SafeguardChange]:
     """Looser safeguards that wait for an approval or for their hour, oldest first, with their group."""
-    changes = SafeguardChange.objects.of(organization).select_related("group")
+    changes = SafeguardChange.objects.of(organization).select_related("group", "account")
     return changes.filter(status__in=SafeguardChange.OPEN).order_by("id")
 
 
 def decided_safeguard_changes(organization: Organization) -> QuerySet[SafeguardChange]:
     """Looser safeguards that were approved or came to an end, newest first, with their group."""
-    changes = SafeguardChange.objects.of(organization).select_related("group")
+    changes = SafeguardChange.objects.of(organization).select_related("group", "account")
     return changes.exclude(status=SafeguardChange.Status.PENDING).order_by("-id")
+
+
+def granting_groups(organization: Organization, search: str = "") -> QuerySet[Group]:
+    """Groups that give a product, by name."""
+    rows = Group.objects.of(organization).filter(vanished_at__isnull=True).exclude(granted_products=0).order_by("name")
+    return rows.filter(name__icontains=search) if search else rows
 
 
 def safeguard_change_by_id(organization: Organization, pk: int) -> SafeguardChange:
     """Raises Missing."""
     change: SafeguardChange | None = (
-        SafeguardChange.objects.of(organization).select_related("group").filter(pk=pk).first()
+        SafeguardChange.objects.of(organization).select_related("group", "account").filter(pk=pk).first()
     )
     if change is None:
         raise Missing
@@ -300,6 +378,26 @@ def diff(newer: Operation, older: Operation) -> PlanDiff:
     now_in = frozenset(newer.items.values_list("subject", flat=True).distinct())
     was_in = frozenset(older.items.values_list("subject", flat=True).distinct())
     return PlanDiff(now_in - was_in, now_in & was_in, was_in - now_in)
+
+
+def diff_counts(newer: Operation, older: Operation) -> tuple[int, int]:
+    """(people new in `newer`, people of `older` who are gone), counted in the database."""
+    new = newer.items.exclude(subject__in=older.items.values("subject")).values("subject").distinct().count()
+    gone = older.items.exclude(subject__in=newer.items.values("subject")).values("subject").distinct().count()
+    return new, gone
+
+
+def held_back(operation: Operation) -> tuple[int, int]:
+    """(people, changes) that were taken out of a held plan before its approval."""
+    rows = operation.items.filter(outcome=Outcome.SKIPPED_HELD_ROW)
+    counted = rows.aggregate(people=Count("subject", distinct=True), changes=Count("pk"))
+    return counted["people"], counted["changes"]
+
+
+def why_gone(plan: Operation, account_ids: Sequence[int]) -> dict[int, str]:
+    """For people who are not in `plan` though an earlier one had them: the reason it has for leaving them out."""
+    rows = LeftOut.objects.filter(operation=plan, account__in=account_ids)
+    return {pk: f"Left out: {left_out_label(code)}" for pk, code in rows.values_list("account_id", "reason")}
 
 
 def previous_plan(operation: Operation) -> Operation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
@@ -13,9 +14,10 @@ from rest_framework.request import Request
 from apps.operators.access import Access
 from apps.operators.models import ApiToken, Operator
 from apps.operators.permissions import Permission, permissions_of_scopes
-from apps.operators.selectors import hash_secret, organizations_of, permissions_of
+from apps.operators.selectors import has_second_factor, hash_secret, organizations_of, permissions_of
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
+from aum.common.errors import NotAllowed
 
 if TYPE_CHECKING:
     # REST framework loads this module while it loads its views.
@@ -37,11 +39,27 @@ class ApiTokenAuthentication(BaseAuthentication):
         )
         if token is None or token.revoked_at or token.expires_at <= now or not token.operator.is_active:
             raise AuthenticationFailed("This token is unknown, expired or revoked. Create a new one.")
+        if token.networks and not _is_within(request.META.get("REMOTE_ADDR", ""), token.networks):
+            raise AuthenticationFailed("This token may not be used from your address. Its owner lists the networks.")
         ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
         return token.operator, token
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def _is_within(address: str, networks: list[str]) -> bool:
+    """Whether `address` lies in one of the networks; something that is no address lies in none."""
+    try:
+        asking = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(asking in ipaddress.ip_network(network) for network in networks)
+
+
+class SecondFactorRequired(NotAllowed):
+    code = "second_factor_required"
+    detail = "This organisation opens only with a second factor. Set one up under Your account, Two-factor sign-in."
 
 
 class OperatorSessionAuthentication(SessionAuthentication):
@@ -61,7 +79,14 @@ def access_of(request: Request, slug: str) -> Access:
     held = permissions_of(operator, organization) if organization else frozenset()
     if organization is None or not held:
         raise NotFound("There is no such organisation here.")
-    return Access(organization, operator, held & allowed, request.META.get("REMOTE_ADDR") or None)
+    by_session = not isinstance(request.auth, ApiToken)
+    return Access(
+        organization,
+        operator,
+        held & allowed,
+        request.META.get("REMOTE_ADDR") or None,
+        lacks_second_factor=by_session and organization.is_second_factor_required and not has_second_factor(operator),
+    )
 
 
 def actor_of(request: Request) -> Actor:
@@ -87,5 +112,7 @@ class HasPermission(BasePermission):
         if slug is None:
             return permission is None and str(request.method) in required
         access = access_of(request, slug)
+        if access.lacks_second_factor:
+            raise SecondFactorRequired
         request.access = access  # type: ignore[attr-defined]
         return permission is not None and access.may(permission)

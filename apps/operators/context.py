@@ -49,6 +49,8 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
         "",
         (
             _Entry("dashboard", "Dashboard", "home", "dashboard:dashboard", shortcut="d"),
+            _Entry("insights", "Insights", "bulb", "savings:insights"),
+            _Entry("savings", "Savings", "coin", "savings:savings"),
             _Entry("alerts", "Alerts", "bell", "dashboard:alerts", is_waiting=True),
         ),
     ),
@@ -58,16 +60,25 @@ _GROUPS: tuple[tuple[str, tuple[_Entry, ...]], ...] = (
             _Entry("users", "Users", "users", "users:list", shortcut="u"),
             _Entry("imports", "Import users", "upload", "operations:imports", Permission.ACT),
             _Entry("exemptions", "Exemptions", "shield", "users:exemptions"),
+            _Entry("hand_offs", "Hand-off", "arrow-right", "operations:hand_offs"),
         ),
     ),
     (
         "Automation",
         (
             _Entry("rules", "Scheduler & Cleanup", "clock", "rules:list", shortcut="r"),
+            _Entry("activation", "Auto-Activate Users", "bolt", "autoactivate:list"),
+            _Entry("emails", "Email Notifications", "mail", "notifications:list"),
             _Entry("approvals", "Approvals", "approve", "operations:approvals", is_waiting=True),
         ),
     ),
-    ("Records", (_Entry("audit", "Audit Logs", "list", "dashboard:audit", shortcut="a", also=("runs/",)),)),
+    (
+        "Records",
+        (
+            _Entry("audit", "Audit Logs", "list", "dashboard:audit", shortcut="a", also=("runs/",)),
+            _Entry("migration", "Migration", "database", "dashboard:migration", Permission.SETTINGS),
+        ),
+    ),
     (
         "System",
         (
@@ -176,6 +187,8 @@ class Shell:
         notes = []
         if organization is not None and organization.is_demo:
             notes.append(Note("info", "Demo organisation.", "Fictional people; nothing here calls Atlassian."))
+        if organization is not None and organization.is_from_file:
+            notes.append(Note("upload", "From an export file.", "Not connected: nothing can be changed in Atlassian."))
         if organization is not None and organization.is_one_operator:
             notes.append(Note("user", "One-operator mode.", "Approvals need the typed count and your password again."))
         if settings.AUM_EMBEDDED:

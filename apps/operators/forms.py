@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,13 +11,15 @@ from allauth.account import app_settings
 from allauth.account.adapter import get_adapter
 from allauth.account.forms import LoginForm
 from allauth.core.internal.ratelimit import get_cache_key, parse_rates
+from allauth.mfa.base.forms import AuthenticateForm, ReauthenticateForm
 from django import forms
 from django.core.cache import cache
 from django.http import HttpRequest
 from django.utils import timezone
 
-from apps.operators.models import Operator, Role
+from apps.operators.models import IdentityProvider, Operator, Role
 from apps.operators.permissions import Scope
+from apps.operators.selectors import active_provider
 from apps.operators.services import DEFAULT_TOKEN_DAYS, MAX_TOKEN_DAYS
 
 
@@ -47,7 +50,10 @@ class SignInForm(LoginForm):  # type: ignore[misc]
         """Moves the refusal to the password field, with the number of tries left."""
         try:
             cleaned: dict[str, Any] = super().clean()
+            self.refuse_password()
         except forms.ValidationError as error:
+            if getattr(error, "code", "") == "password_off":
+                raise
             if "login" not in self.cleaned_data:
                 raise
             left, minutes = tries_left(self.request, self.cleaned_data["login"])
@@ -61,6 +67,38 @@ class SignInForm(LoginForm):  # type: ignore[misc]
                 )
             raise forms.ValidationError({"password": text}) from error
         return cleaned
+
+    def refuse_password(self) -> None:
+        """While passwords are off, only the sealed way in is open. Raises ValidationError."""
+        provider = active_provider()
+        if provider is not None and provider.is_password_off and provider.break_glass_id != self.user.pk:
+            raise forms.ValidationError(f"Passwords are off here. Sign in with {provider.name}.", code="password_off")
+
+
+class CodeForm(AuthenticateForm):  # type: ignore[misc]
+    """The second step of signing in: a code of the app, or a recovery code."""
+
+    hide_required = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _name_code(self.fields["code"])
+
+
+class CodeAgainForm(ReauthenticateForm):  # type: ignore[misc]
+    """The same, asked again before something dangerous."""
+
+    hide_required = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _name_code(self.fields["code"])
+
+
+def _name_code(field: forms.Field) -> None:
+    field.label = "Code"
+    field.help_text = "Six digits from your app, or one of your recovery codes."
+    field.widget.attrs = {"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": True}
 
 
 class FirstOwnerForm(forms.Form):
@@ -107,16 +145,137 @@ ROLE_HINTS = {
 }
 
 
-class PersonForm(forms.Form):
-    """Add a person to the organisation with one role."""
-
-    name = forms.CharField(label="Name", max_length=150, required=False)
-    email = forms.EmailField(label="Email")
-    role = forms.ChoiceField(
-        label="Role",
+def _roles_field() -> forms.MultipleChoiceField:
+    return forms.MultipleChoiceField(
+        label="Roles",
         choices=[(role.value, f"{role.label}: {hint}") for role, hint in ROLE_HINTS.items()],
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one role."},
+    )
+
+
+class InvitationForm(forms.Form):
+    """Invite a person to the organisation."""
+
+    email = forms.EmailField(label="Email")
+    name = forms.CharField(label="Name", max_length=150, required=False)
+    roles = _roles_field()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["roles"].initial = [Role.VIEWER.value]
+
+
+class RolesForm(forms.Form):
+    """The roles of one person; none takes them out of the organisation."""
+
+    roles = _roles_field()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["roles"].required = False
+        self.fields["roles"].help_text = "Without any role the person no longer sees this organisation."
+
+
+class AcceptForm(forms.Form):
+    """`/invite/<secret>/`: name and password of a person who is new here."""
+
+    name = forms.CharField(label="Name", max_length=150, widget=forms.TextInput(attrs={"autocomplete": "name"}))
+    password = forms.CharField(
+        label="Password",
+        help_text="At least 12 characters.",
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        strip=False,
+    )
+
+
+class ProviderForm(forms.Form):
+    """The identity provider of the installation."""
+
+    name = forms.CharField(label="Name", max_length=60, help_text="Shown on the button, such as “Okta”.")
+    protocol = forms.ChoiceField(
+        label="Protocol",
+        required=False,
+        choices=IdentityProvider.Protocol.choices,
+        initial="oidc",
         widget=forms.RadioSelect,
-        initial=Role.VIEWER,
+    )
+    issuer = forms.CharField(
+        label="Issuer",
+        required=False,
+        max_length=300,
+        help_text="The address under which /.well-known/openid-configuration answers.",
+    )
+    client_id = forms.CharField(label="Client ID", required=False, max_length=200)
+    client_secret = forms.CharField(
+        label="Client secret",
+        required=False,
+        max_length=500,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
+    metadata_url = forms.CharField(
+        label="Metadata address",
+        required=False,
+        max_length=500,
+        help_text="Where the provider publishes its metadata. It is read now, and again each day somebody signs in.",
+    )
+    groups_claim = forms.CharField(
+        label="Claim or attribute with the groups",
+        max_length=300,
+        initial="groups",
+        help_text="Read at each sign-in. For SAML the attribute’s full name.",
+    )
+    is_active = forms.BooleanField(label="Offer single sign-on", required=False, initial=True)
+    is_password_off = forms.BooleanField(
+        label="Switch passwords off",
+        required=False,
+        help_text="Then only the person below can sign in with a password, and everybody is alerted when that happens.",
+    )
+    break_glass_id = forms.TypedChoiceField(
+        label="Who keeps a password", required=False, coerce=int, empty_value=None, choices=[("", "Nobody")]
+    )
+
+    def __init__(self, *args: Any, owners: Iterable[Operator] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        people = [(str(owner.pk), f"{owner} ({owner.email})") for owner in owners]
+        self.fields["break_glass_id"].choices = [("", "Nobody"), *people]  # type: ignore[attr-defined]
+
+    def clean_protocol(self) -> str:
+        """OpenID Connect unless another one is chosen."""
+        return self.cleaned_data["protocol"] or IdentityProvider.Protocol.OIDC.value
+
+
+class GroupRolesForm(forms.Form):
+    """Which groups of the identity provider hold which role; one line each."""
+
+    mapping = forms.CharField(
+        label="Groups and roles",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 6, "class": "mono", "placeholder": "aum-admins: admin"}),
+        help_text="One a line: the group as the provider names it, a colon, and viewer, helpdesk, approver, admin or "
+        "owner. While there is a line, groups alone decide about roles here.",
+    )
+
+    def clean_mapping(self) -> list[tuple[str, str]]:
+        """(group, role) of each line; a wrong line is named by its number."""
+        pairs = []
+        for number, line in enumerate(str(self.cleaned_data["mapping"]).splitlines(), start=1):
+            if not line.strip():
+                continue
+            group, _, role = line.rpartition(":")
+            if not group.strip() or role.strip().lower() not in Role.values:
+                raise forms.ValidationError(f"Line {number} is not “group: role”. Roles: {', '.join(Role.values)}.")
+            pairs.append((group.strip(), role.strip().lower()))
+        return pairs
+
+
+class SignInSettingsForm(forms.Form):
+    """How operators of the organisation have to sign in."""
+
+    is_second_factor_required = forms.BooleanField(
+        label="Require a second factor",
+        required=False,
+        help_text="Pages of this organisation open only to people who set up an authenticator app or a passkey.",
     )
 
 
@@ -144,6 +303,17 @@ class TokenForm(forms.Form):
         help_text=f"At most {MAX_TOKEN_DAYS} days from now. It ends at the end of that day, UTC.",
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
+
+    networks = forms.CharField(
+        label="Allowed networks",
+        required=False,
+        help_text="Addresses or networks that may use it, separated by commas or spaces. Empty: from anywhere.",
+        widget=forms.TextInput(attrs={"placeholder": "203.0.113.0/24"}),
+    )
+
+    def clean_networks(self) -> list[str]:
+        """The single entries; the service says which one is no network."""
+        return str(self.cleaned_data["networks"]).replace(",", " ").split()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

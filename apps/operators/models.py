@@ -95,6 +95,8 @@ class ApiToken(OrganizationOwned):
     prefix = models.CharField(max_length=12)
     token_hash = models.CharField(max_length=64, unique=True)
     scopes = ArrayField(models.CharField(max_length=20))
+    # Networks in CIDR form that the token may be used from; empty: any.
+    networks = ArrayField(models.CharField(max_length=43), default=list, blank=True, db_default=[])
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -105,6 +107,90 @@ class ApiToken(OrganizationOwned):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+
+class Invitation(OrganizationOwned):
+    """A one-time link with which a person chooses a password and gets roles; only the hash of its secret is kept."""
+
+    email = models.EmailField()
+    name = models.CharField(max_length=150, blank=True)
+    roles = ArrayField(models.CharField(max_length=20))
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    created_by = models.CharField(max_length=254)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                "organization",
+                Lower("email"),
+                condition=models.Q(accepted_at__isnull=True, revoked_at__isnull=True),
+                name="invitation_open_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"invitation of {self.email}"
+
+
+class IdentityProvider(models.Model):
+    """The single sign-on of this installation, by OpenID Connect or by SAML; at most one row.
+
+    `is_password_off`: passwords open nothing but for `break_glass`, whose every use alerts all organisations.
+    """
+
+    class Protocol(models.TextChoices):
+        OIDC = "oidc", "OpenID Connect"
+        SAML = "saml", "SAML 2.0"
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    name = models.CharField(max_length=60)
+    protocol = models.CharField(max_length=10, choices=Protocol.choices, default="oidc", db_default="oidc")
+    # What the provider calls itself: issuer of OpenID Connect, entity id of SAML.
+    issuer = models.CharField(max_length=300)
+    # OpenID Connect alone.
+    client_id = models.CharField(max_length=200, blank=True)
+    encrypted_client_secret = models.BinaryField(null=True, blank=True)
+    secret_set_at = models.DateTimeField(null=True, blank=True)
+    # SAML alone: where its metadata is, and what was read there last ({"sso_url", "certificates"}).
+    metadata_url = models.CharField(max_length=500, blank=True, db_default="")
+    metadata = models.JSONField(null=True, blank=True)
+    metadata_read_at = models.DateTimeField(null=True, blank=True)
+    # The claim of OpenID Connect or the attribute of SAML that names groups.
+    groups_claim = models.CharField(max_length=300, default="groups")
+    is_active = models.BooleanField(default=True)
+    is_password_off = models.BooleanField(default=False)
+    break_glass = models.ForeignKey(Operator, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(id=1), name="identity_provider_once"),
+            models.CheckConstraint(
+                condition=models.Q(is_password_off=False) | models.Q(break_glass__isnull=False),
+                name="identity_provider_break_glass",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class GroupRole(OrganizationOwned):
+    """A group of the identity provider whose members hold a role here; read again at each sign-in."""
+
+    group = models.CharField(max_length=200)
+    role = models.CharField(max_length=20, choices=Role.choices)
+
+    class Meta:
+        ordering = ["group", "role"]
+        constraints = [models.UniqueConstraint(fields=["organization", "group", "role"], name="group_role_once")]
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.get_role_display()}"
 
 
 class FirstOwnerLink(models.Model):

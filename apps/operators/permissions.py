@@ -1,4 +1,4 @@
-"""The one permission table: what each role may do, and what each token scope may do. docs/permissions.md explains it.
+"""The one permission table: what each role may do, and what each token scope may do. docs/people.md explains roles.
 
 Pages, fragments, REST endpoints and commands name one `Permission` each; a test walks all of them for every role.
 """
@@ -11,7 +11,7 @@ from apps.operators.models import Role
 
 
 class Permission(StrEnum):
-    """Everything that can be allowed. The value stands in refusals and in docs/permissions.md."""
+    """Everything that can be allowed. The value stands in refusals."""
 
     VIEW = "view"  # every page and list: people, rules, runs, audit, exemptions, approvals
     PREVIEW = "preview"  # plans that change nothing

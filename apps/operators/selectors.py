@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from allauth.mfa.models import Authenticator
 from django.db.models import Q, QuerySet
+from django.urls import reverse
 from django.utils import timezone
 
-from apps.operators.models import FirstOwnerLink, Grant, Operator, Role, roles_of
+from apps.operators.models import FirstOwnerLink, Grant, IdentityProvider, Invitation, Operator, Role, roles_of
 from apps.operators.permissions import ROLE_PERMISSIONS, Permission, permissions_of_roles
 from apps.organizations.models import Organization
 
 # A person who was just given a role could be the author's second account (DECISIONS.md §11).
 APPROVER_WAIT = timedelta(hours=24)
+# The one identity provider's name in addresses.
+PROVIDER_ID = "sso"
 
 
 def hash_secret(secret: str) -> str:
@@ -73,3 +78,71 @@ def first_owner_link(secret: str, *, now: datetime | None = None) -> FirstOwnerL
     return FirstOwnerLink.objects.filter(
         token_hash=hash_secret(secret), used_at__isnull=True, expires_at__gt=now or timezone.now()
     ).first()
+
+
+def open_invitation(secret: str) -> Invitation | None:
+    """The invitation of this secret that can still be accepted; else None."""
+    return (
+        Invitation.objects.select_related("organization")
+        .filter(
+            token_hash=hash_secret(secret),
+            accepted_at__isnull=True,
+            revoked_at__isnull=True,
+            expires_at__gt=timezone.now(),
+        )
+        .first()
+    )
+
+
+def open_invitations(organization: Organization) -> QuerySet[Invitation]:
+    """Invitations that can still be accepted, newest first."""
+    return Invitation.objects.of(organization).filter(
+        accepted_at__isnull=True, revoked_at__isnull=True, expires_at__gt=timezone.now()
+    )
+
+
+@dataclass(frozen=True)
+class Member:
+    """One person of an organisation with the roles held there."""
+
+    operator: Operator
+    grants: list[Grant]
+    has_second_factor: bool
+
+
+def members_of(organization: Organization) -> list[Member]:
+    """Everybody with a role, disabled ones too, by address."""
+    grants: dict[int, list[Grant]] = {}
+    for grant in Grant.objects.of(organization).select_related("operator").order_by("operator__email", "role"):
+        grants.setdefault(grant.operator_id, []).append(grant)
+    secured = set(with_second_factor(Operator.objects.filter(pk__in=grants)).values_list("pk", flat=True))
+    return [Member(rows[0].operator, rows, pk in secured) for pk, rows in grants.items()]
+
+
+def has_second_factor(operator: Operator) -> bool:
+    """True with a TOTP app or a passkey; recovery codes alone are none."""
+    return with_second_factor(Operator.objects.filter(pk=operator.pk)).exists()
+
+
+def with_second_factor(operators: QuerySet[Operator]) -> QuerySet[Operator]:
+    """Those of `operators` who have a TOTP app or a passkey."""
+    kinds = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]
+    return operators.filter(pk__in=Authenticator.objects.filter(type__in=kinds).values("user_id"))
+
+
+def identity_provider() -> IdentityProvider | None:
+    """The single sign-on of this installation, switched on or not."""
+    return IdentityProvider.objects.select_related("break_glass").first()
+
+
+def active_provider() -> IdentityProvider | None:
+    """The single sign-on that people can use now."""
+    provider = identity_provider()
+    return provider if provider is not None and provider.is_active else None
+
+
+def provider_sign_in_url() -> str:
+    """Where signing in through the identity provider begins, by the protocol that it speaks."""
+    row = active_provider()
+    is_saml = row is not None and row.protocol == IdentityProvider.Protocol.SAML
+    return reverse("saml_login" if is_saml else "openid_connect_login", args=[PROVIDER_ID])

@@ -69,6 +69,10 @@ class NewConnectionForm(ConnectionForm):
     field_order = ["name"]
 
 
+class FileConnectionForm(ConnectionForm):
+    """The same for an organisation that a file filled: it has a name already."""
+
+
 class ReplaceCredentialsForm(ConnectionForm):
     """The same for a saved connection: addresses are frozen, an empty secret keeps the saved one."""
 
@@ -95,14 +99,16 @@ class GeneralForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Organization
-        fields = ["name", "timezone", "currency", "sync_hour_utc", "calls_in_flight"]
+        fields = ["name", "timezone", "currency", "sync_hour_utc", "calls_in_flight", "catch_up_hours"]
         labels = {
             "sync_hour_utc": "Daily sync at",
             "calls_in_flight": "Calls to Atlassian at once",
+            "catch_up_hours": "Make up for a missed run within",
         }
         help_texts = {
             "currency": "Three letters, such as EUR.",
             "calls_in_flight": "More is faster until Atlassian asks to slow down.",
+            "catch_up_hours": "What was due longer ago, while AUM was not running, is reported as missed.",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -130,6 +136,7 @@ class SafeguardsForm(forms.ModelForm):  # type: ignore[type-arg]
         labels = {
             "max_count": "Hold a run above",
             "max_share_percent": "Hold a run above",
+            "max_group_share_percent": "Hold a run that takes from one group more than",
             "max_per_day": "Hold when more than",
             "activity_margin_hours": "Margin for Atlassian's delay",
             "max_data_age_hours": "Refuse live rules when data is older than",
@@ -139,9 +146,14 @@ class SafeguardsForm(forms.ModelForm):  # type: ignore[type-arg]
             "snooze_days": "Rest after a restore",
             "held_plan_days": "A held run waits at most",
             "preview_hours": "A preview can be applied for",
+            "max_regret_percent": "A rule pauses itself when access came back for more than",
+            "allow_delete_rules": "Let rules delete accounts",
         }
         help_texts = {
             "activity_margin_hours": "Atlassian reports activity up to a day late; thresholds grow by this.",
+            "max_group_share_percent": "Counts for groups of 20 people and more; 100 is no limit.",
+            "max_regret_percent": "Counted over 90 days: who got it back within 30 days. Counts from 5 people on.",
+            "allow_delete_rules": "Only people who are out for a number of days; each run needs an approval.",
             "snooze_days": "Who was restored is left alone by rules for this long.",
         }
 

@@ -54,6 +54,8 @@ class Organization(models.Model):
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone])
     currency = models.CharField(max_length=3, default="USD", validators=[RegexValidator(r"^[A-Z]{3}$")])
     is_demo = models.BooleanField(default=False)
+    # Filled from an uploaded export, without credentials: to look at, never to act. Connecting it makes it a usual one.
+    is_from_file = models.BooleanField(default=False, db_default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     kill_switch_at = models.DateTimeField(null=True, blank=True)
@@ -61,10 +63,16 @@ class Organization(models.Model):
     kill_switch_reason = models.TextField(blank=True)
     # Chosen at set-up and always shown: approvals need the typed count and the password instead of a second person.
     is_one_operator = models.BooleanField(default=False)
+    # Pages open only to operators who sign in with a second factor (TOTP or a passkey).
+    is_second_factor_required = models.BooleanField(default=False, db_default=False)
 
     max_count = models.PositiveIntegerField(default=500, validators=[MinValueValidator(1)])
     max_share_percent = models.DecimalField(
         max_digits=5, decimal_places=2, default=10, validators=[MinValueValidator(0), MaxValueValidator(100)]
+    )
+    # Share of any one group (of some size) that a run may take access from.
+    max_group_share_percent = models.PositiveSmallIntegerField(
+        default=50, db_default=50, validators=[MinValueValidator(1), MaxValueValidator(100)]
     )
     max_per_day = models.PositiveIntegerField(default=1000, validators=[MinValueValidator(1)])
     activity_margin_hours = models.PositiveSmallIntegerField(default=48, validators=[MaxValueValidator(720)])
@@ -86,6 +94,14 @@ class Organization(models.Model):
     max_failure_percent = models.PositiveSmallIntegerField(
         default=25, validators=[MinValueValidator(1), MaxValueValidator(100)]
     )
+    # How late a rule may still run; what was due before is reported as missed.
+    catch_up_hours = models.PositiveSmallIntegerField(default=6, db_default=6, validators=[MaxValueValidator(72)])
+    # A rule pauses itself when more of those it took access from were given it back within 30 days.
+    max_regret_percent = models.PositiveSmallIntegerField(
+        default=10, db_default=10, validators=[MinValueValidator(1), MaxValueValidator(100)]
+    )
+    # Whether rules may delete accounts at all; each such run needs an approval besides.
+    allow_delete_rules = models.BooleanField(default=False, db_default=False)
     sync_hour_utc = models.PositiveSmallIntegerField(default=2, validators=[MaxValueValidator(23)])
 
     class Meta:
@@ -126,6 +142,9 @@ class Site(OrganizationOwned):
 
 class Directory(OrganizationOwned):
     """A user directory of the organisation; writes name it, because `-` stands for all of them."""
+
+    # The id of the directory that stands for an export file; Atlassian's ids look otherwise.
+    OF_FILE = "file"
 
     directory_id = models.CharField(max_length=128)
     name = models.CharField(max_length=255)

@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 from django.conf import settings
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from apps.organizations.models import (
@@ -43,7 +44,7 @@ class CredentialState:
 
 @dataclass(frozen=True)
 class ConnectionState:
-    """The dashboard's configuration banner: `code` is not_configured, invalid, expiring or complete."""
+    """The dashboard's configuration banner: `code` is from_file, not_configured, invalid, expiring or complete."""
 
     code: str
     title: str
@@ -84,6 +85,12 @@ def credential_states(organization: Organization) -> list[CredentialState]:
 
 def connection_state(organization: Organization) -> ConnectionState:
     """Whether both secrets are saved and their last checks passed (S21–S23)."""
+    if organization.is_from_file:
+        return ConnectionState(
+            "from_file",
+            "Filled from an export file, not connected",
+            "Look around and preview rules. Nothing can be changed in Atlassian until the organisation is connected.",
+        )
     credentials = credential_states(organization)
     if {state.kind for state in credentials} != set(Credential.Kind.values):
         return ConnectionState(
@@ -118,7 +125,7 @@ def pause_until(organization: Organization) -> datetime | None:
     """The latest instant before which Atlassian said to wait; None when it may be called."""
     return (
         RatePause.objects.of(organization)
-        .filter(until__gt=timezone.now())
+        .filter(until__gt=Now())
         .order_by("-until")
         .values_list("until", flat=True)
         .first()

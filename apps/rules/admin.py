@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from apps.organizations.admin import ReadOnlyAdmin
 from apps.rules.models import CleanupRule, DueSlot, RuleVersion
+from aum.common.admin import ReadOnlyAdmin
 
 
 @admin.register(CleanupRule)

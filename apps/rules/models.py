@@ -10,8 +10,11 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from django_celery_beat.models import PeriodicTask
 
+from apps.notifications.models import Audience, EmailTemplate
 from apps.organizations.models import OrganizationOwned, validate_timezone
-from apps.users.models import Group, Product
+from apps.users.models import Group, Product, SavedView
+
+RULE_SCHEMA = 2
 
 
 class CleanupRule(OrganizationOwned):
@@ -23,6 +26,11 @@ class CleanupRule(OrganizationOwned):
         DEACTIVATE = "deactivate", "Deactivate (managed users only)"
         SUSPEND = "suspend", "Suspend users (all users)"
         REMOVE_PRODUCT_ACCESS = "remove_product_access", "Remove product access"
+        REMOVE_FROM_GROUP = "remove_from_group", "Remove from groups"
+        ADD_TO_GROUP = "add_to_group", "Add to groups"
+        RESTORE = "restore", "Restore suspended users"
+        ACTIVATE = "activate", "Activate deactivated users (managed users only)"
+        DELETE = "delete", "Delete users deactivated or suspended (managed users only)"
 
     class Target(models.TextChoices):
         ALL_EXCEPT_PROTECTED = "all_except_protected", "All users except protected groups"
@@ -33,6 +41,10 @@ class CleanupRule(OrganizationOwned):
         WEEKLY = "weekly", "Weekly"
         MONTHLY = "monthly", "Monthly"
 
+    class Undeliverable(models.TextChoices):
+        ASK = "ask", "Ask the manager or an owner, and wait"
+        ACT = "act", "Act after some days"
+
     LAST_DAY = 31  # a day beyond the month's end means its last day
 
     name = models.CharField("scheduling display name", max_length=120)
@@ -42,9 +54,20 @@ class CleanupRule(OrganizationOwned):
     inactive_products = ArrayField(models.CharField(max_length=60), default=list, blank=True)
     target_products = ArrayField(models.CharField(max_length=60), default=list, blank=True)
     target_sites = ArrayField(models.CharField(max_length=300), default=list, blank=True)
+    # Groups that add_to_group and remove_from_group are about.
+    action_groups = models.ManyToManyField(Group, related_name="+", blank=True)
+    # Null: last login does not matter, the conditions alone choose.
     inactive_days = models.PositiveIntegerField(
-        "days inactive threshold", validators=[MinValueValidator(1), MaxValueValidator(3650)]
+        "days inactive threshold", null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(3650)]
     )
+    # For delete: in the present status for more than so many days.
+    status_days = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(3650)]
+    )
+    # [{"name", parameters, "not"}]: predicates that hold as well, or do not; groups by our keys (docs/rules.md).
+    conditions = models.JSONField(default=list, blank=True)
+    # A shared view whose filters hold as well. Restricted: losing it would widen the rule without a word.
+    saved_view = models.ForeignKey(SavedView, on_delete=models.RESTRICT, null=True, blank=True, related_name="+")
     include_never_active = models.BooleanField(default=False)
     never_active_days = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(3650)]
@@ -60,6 +83,10 @@ class CleanupRule(OrganizationOwned):
     )
     run_at = models.TimeField("execution time")
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone])
+    # Minutes after the execution time within which a run counts as on time.
+    window_minutes = models.PositiveIntegerField(default=60, db_default=60)
+    # Local dates on which the rule is not due: "2026-12-24" or "2026-12-24..2027-01-06".
+    blackout_dates = ArrayField(models.CharField(max_length=24), default=list, blank=True)
 
     # Tighter limits of this rule; null means those of the organisation.
     max_count = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
@@ -71,7 +98,22 @@ class CleanupRule(OrganizationOwned):
         validators=[MinValueValidator(0), MaxValueValidator(100)],
     )
 
+    # When a notice cannot be delivered: somebody is asked, or the action follows so many days after the failure.
+    undeliverable = models.CharField(
+        max_length=10, choices=Undeliverable.choices, default=Undeliverable.ASK, db_default=Undeliverable.ASK
+    )
+    undeliverable_days = models.PositiveIntegerField(
+        default=14, db_default=14, validators=[MinValueValidator(1), MaxValueValidator(365)]
+    )
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    notes = models.TextField(blank=True, default="", db_default="")
+
     version = models.PositiveIntegerField(default=1)
+    # How the row is written; the data migration `rules.schema` moves older rows to RULE_SCHEMA.
+    schema_version = models.PositiveSmallIntegerField(default=RULE_SCHEMA, db_default=1)
     edited_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
@@ -113,10 +155,38 @@ class CleanupRule(OrganizationOwned):
         return reverse("rules:edit", args=[self.organization.slug, self.pk])
 
     @property
+    def notices(self) -> list[str]:
+        """The steps of its notices as `RuleInput` holds them, the earliest mail first."""
+        return [step.key for step in self.notice_steps.all()]
+
+    @property
     def product_labels(self) -> list[str]:
         """The products that the rule is about, in words; empty when it runs globally."""
         labels = dict(Product.choices)
         return [str(labels.get(key, key)) for key in (self.target_products or self.inactive_products)]
+
+
+class NoticeStep(OrganizationOwned):
+    """One mail of a rule, so many days before its action. The template's "days since inactivity" is the same date."""
+
+    rule = models.ForeignKey(CleanupRule, on_delete=models.CASCADE, related_name="notice_steps")
+    template = models.ForeignKey(EmailTemplate, on_delete=models.RESTRICT, related_name="+")
+    days_before = models.PositiveIntegerField(validators=[MinValueValidator(1), MaxValueValidator(3650)])
+    audience = models.CharField(max_length=10, choices=Audience.choices, default=Audience.PERSON)
+
+    class Meta:
+        ordering = ["-days_before", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["rule", "template", "audience"], name="notice_step_template_once"),
+            models.CheckConstraint(condition=models.Q(days_before__gte=1), name="notice_step_days_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.template_id}, {self.days_before} days before {self.rule_id}"
+
+    @property
+    def key(self) -> str:
+        return f"{self.template_id}:{self.days_before}:{self.audience}"
 
 
 class RuleVersion(OrganizationOwned):

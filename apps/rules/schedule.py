@@ -30,29 +30,52 @@ class Scheduled(Protocol):
     def run_at(self) -> time: ...
     @property
     def timezone(self) -> str: ...
+    @property
+    def blackout_dates(self) -> Sequence[str]: ...
 
 
 def next_due(
-    recurrence: str, weekdays: Sequence[int], month_day: int | None, run_at: time, tz: str, after: datetime
+    recurrence: str,
+    weekdays: Sequence[int],
+    month_day: int | None,
+    run_at: time,
+    tz: str,
+    after: datetime,
+    blackout_dates: Sequence[str] = (),
 ) -> datetime:
     """The first instant, strictly later than `after` (aware), at which such a schedule is due; UTC.
 
+    On `blackout_dates` (local dates and spans, as `CleanupRule.blackout_dates` keeps them) it is not due.
     Raises ValueError for a weekly schedule without weekdays, a monthly one without its day, or an unknown recurrence.
     """
     zone = ZoneInfo(tz)
     # A day before, because a gap at midnight moves a day's run into the next day.
     first = after.astimezone(zone).date() - timedelta(days=1)
+    spans = [_span(text) for text in blackout_dates]
     for day in _due_days(recurrence, weekdays, month_day, first):
+        if any(start <= day <= end for start, end in spans):
+            continue
         at = _instant(day, run_at, zone)
         if at is not None and at > after:
             return at
     raise AssertionError("the days of a schedule do not end")
 
 
+def _span(text: str) -> tuple[date, date]:
+    first, _, last = text.partition("..")
+    return date.fromisoformat(first), date.fromisoformat(last or first)
+
+
 def next_run(values: Scheduled, after: datetime) -> datetime:
     """`next_due` of a rule, or of the values of a form."""
     return next_due(
-        values.recurrence, values.weekdays, values.month_day, values.run_at, values.timezone, after.astimezone(UTC)
+        values.recurrence,
+        values.weekdays,
+        values.month_day,
+        values.run_at,
+        values.timezone,
+        after.astimezone(UTC),
+        values.blackout_dates,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -18,22 +19,49 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRedirect
 
 from apps.operations.models import Operation
-from apps.operators.access import OrganizationRequest, organization_of, require
+from apps.operations.reasons import SafeguardLine, safeguard_lines
+from apps.operators.access import OrganizationRequest, organization_of, proof_first, require
 from apps.operators.permissions import Permission
 from apps.organizations.models import Organization
-from apps.rules import schedule, selectors, services
-from apps.rules.forms import RuleForm, groups_matching, start_values, values_from
+from apps.rules import selectors, services
+from apps.rules.forms import (
+    ConditionRow,
+    RuleForm,
+    condition_choices,
+    groups_matching,
+    is_key,
+    start_values,
+    values_from,
+    with_conditions_changed,
+)
 from apps.rules.models import CleanupRule
-from apps.rules.values import GROUP_FIELDS, RuleInput, clean
+from apps.rules.notice_forms import notice_editor
+from apps.rules.values import GROUP_ACTIONS, GROUP_FIELDS, RuleInput, clean
 from apps.users.models import Group
 from apps.users.products import bits_of
 from apps.users.selectors import dashboard_counts
+from apps.users.selectors.views import shared_views
 from apps.users.selectors.words import short_label
 from aum.common.errors import DomainError, InvalidInput, Missing
 
-SHORT_ACTIONS = {"deactivate": "Deactivate", "suspend": "Suspend", "remove_product_access": "Remove product access"}
+SHORT_ACTIONS = {
+    "deactivate": "Deactivate",
+    "suspend": "Suspend",
+    "remove_product_access": "Remove product access",
+    "remove_from_group": "Remove from groups",
+    "add_to_group": "Add to groups",
+    "restore": "Restore",
+    "activate": "Activate",
+    "delete": "Delete",
+}
 VIEW_LABELS = {"all": "All rules", "live": "Live", "safe": "Safe", "paused": "Paused"}
 PICKERS = {
+    "action_groups": (
+        "Groups to add or remove",
+        "Only for “Add to groups” and “Remove from groups”. Groups that grant administration and groups that the "
+        "identity provider manages cannot be chosen.",
+        True,
+    ),
     "target_groups": ("Groups", "Only for “Specified groups only”: nobody outside of them is touched.", False),
     "protected_groups": (
         "Protected groups",
@@ -42,15 +70,8 @@ PICKERS = {
         True,
     ),
 }
-LIVE_NEEDS_PREVIEW = (
-    "Live mode needs a preview made after the last edit: save the rule in Safe mode, preview it, check the list, then "
-    "switch to Live."
-)
-LIVE_CHANGES_NOTHING_ELSE = (
-    "The preview shows the rule as it was saved, and these fields differ. Save the changes in Safe mode, preview, then "
-    "switch to Live."
-)
 NAMES_SHOWN = 2
+RUNS_SHOWN = 5
 
 
 # --- the list -------------------------------------------------------------------------------------------------------
@@ -101,13 +122,20 @@ def _line(rule: CleanupRule, organization: Organization) -> Line:
 
 
 def _target_words(rule: CleanupRule) -> str:
+    if rule.saved_view is not None:
+        return f"View: {rule.saved_view.name}"
     if rule.target == CleanupRule.Target.SPECIFIED_GROUPS:
         return "Specified groups: " + ", ".join(sorted(group.name for group in rule.target_groups.all()))
+    if rule.conditions:
+        number = len(rule.conditions)
+        return f"{number} condition{'' if number == 1 else 's'}"
     return "Managed users only" if rule.action == CleanupRule.Action.DEACTIVATE else str(rule.get_target_display())
 
 
 def _scope_words(rule: CleanupRule) -> str:
     """The products that the rule looks at or takes; "Runs globally" when it looks at all of them."""
+    if rule.action in GROUP_ACTIONS:
+        return ", ".join(sorted(group.name for group in rule.action_groups.all()))
     products = rule.target_products or rule.inactive_products
     return ", ".join(short_label(product) for product in products) if products else "Runs globally"
 
@@ -194,10 +222,12 @@ def preview(request: OrganizationRequest, pk: int) -> HttpResponse:
 
 @require(Permission.RUN_RULES)
 @require_POST
-def run(request: OrganizationRequest, pk: int) -> HttpResponse:
+def run(request: OrganizationRequest, pk: int) -> HttpResponseBase:
     """Run the rule now, in its own mode, and go to that run."""
     rule = _rule(request, pk)
     access = request.access
+    if rule.mode == CleanupRule.Mode.LIVE and (asked := proof_first(request, f"Run “{rule.name}” now")):
+        return asked
     return _started(request, lambda: services.run_rule(rule=rule, actor=access.actor, operator=access.operator))
 
 
@@ -239,7 +269,7 @@ def resume(request: OrganizationRequest, pk: int) -> HttpResponse:
 @require(Permission.RULES)
 @require_POST
 def duplicate(request: OrganizationRequest, pk: int) -> HttpResponse:
-    """A paused copy in Safe mode, opened in the editor."""
+    """A copy in Safe mode, opened in the editor."""
     rule = _rule(request, pk)
     try:
         copy = services.duplicate_rule(rule=rule, actor=request.access.actor, operator=request.access.operator)
@@ -281,15 +311,48 @@ class Picker:
     chosen: list[Group]
     found: list[Group]
     search: str
+    # Groups are offered once somebody looks for them, so that the page is not full of them.
+    is_searched: bool
     errors: Sequence[str] = ()
 
 
-def _picker(organization: Organization, form: RuleForm, name: str, search: str) -> Picker:
+def _picker(organization: Organization, form: RuleForm, name: str, data: QueryDict) -> Picker:
     label, hint, is_plain = PICKERS[name]
-    keys = form.group_ids(name)
+    errors = form[name].errors
+    return _group_picker(organization, name, label, hint, is_plain, form.group_ids(name), data, errors)
+
+
+def _condition_rows(
+    organization: Organization, form: RuleForm, data: QueryDict
+) -> list[tuple[ConditionRow, Picker | None]]:
+    """The rows of conditions, each with its group picker where it asks for groups."""
+    found: list[tuple[ConditionRow, Picker | None]] = []
+    for row in form.condition_rows():
+        picker = None
+        for part in row.parts:
+            if part.kind == "groups":
+                name = f"{row.prefix}_groups"
+                label = f"Groups of condition {row.place + 1}"
+                picker = _group_picker(organization, name, label, "", True, part.group_ids, data)
+        found.append((row, picker))
+    return found
+
+
+def _group_picker(
+    organization: Organization,
+    name: str,
+    label: str,
+    hint: str,
+    is_plain: bool,
+    keys: Sequence[int],
+    data: QueryDict,
+    errors: Sequence[str] = (),
+) -> Picker:
     chosen = list(Group.objects.of(organization).filter(pk__in=keys).order_by("name", "pk"))
-    found = groups_matching(organization, search, keys)
-    return Picker(name, label, hint, is_plain, chosen, found, search, form[name].errors)
+    search = data.get(f"{name}_search", "")
+    is_searched = bool(search) or name in (data.get("find"), data.get("field"))
+    found = groups_matching(organization, search, keys) if is_searched else []
+    return Picker(name, label, hint, is_plain, chosen, found, search, is_searched, errors)
 
 
 @dataclass(frozen=True)
@@ -302,6 +365,8 @@ class Summary:
     estimate: selectors.Estimate | None = None
     warnings: Sequence[str] = ()
     live_refusal: str = ""
+    next_runs: Sequence[str] = ()
+    is_paused: bool = False
 
     @property
     def bar_width(self) -> int:
@@ -317,24 +382,22 @@ def _summary(organization: Organization, values: RuleInput, rule: CleanupRule | 
         cleaned = clean(_named(values, rule), organization, rule=rule)
     except InvalidInput:
         return Summary(str(values.mode), live_refusal=refusal)
+    outlook = selectors.outlook(organization, cleaned, timezone.now(), runs=RUNS_SHOWN)
+    runs = [_moment(at, cleaned.timezone) for at in outlook.next_runs]
     return Summary(
         mode=cleaned.mode,
-        sentence=selectors.sentence(cleaned, organization=organization),
-        next_cleanup=_moment(schedule.next_run(_due(cleaned), timezone.now()), cleaned.timezone),
-        estimate=selectors.estimate(organization, cleaned),
-        warnings=selectors.warnings(organization, cleaned),
+        sentence=outlook.sentence,
+        next_cleanup=runs[0],
+        next_runs=runs,
+        estimate=outlook.estimate,
+        warnings=outlook.warnings,
         live_refusal=refusal,
+        is_paused=bool(rule and rule.is_paused),
     )
 
 
 def _named(values: RuleInput, rule: CleanupRule | None) -> RuleInput:
     return dataclasses.replace(values, name=rule.name if rule else f"estimate {timezone.now():%H%M%S%f}")
-
-
-def _due(values: RuleInput) -> schedule.Scheduled:
-    """Cleaned values have a time."""
-    assert values.run_at is not None
-    return values  # type: ignore[return-value]  # run_at was just shown to be set
 
 
 def _moment(at: datetime, tz: str) -> str:
@@ -347,24 +410,7 @@ def _live_refusal(rule: CleanupRule | None) -> str:
     """Why Live cannot be chosen yet; empty when it can, or when the rule is live already."""
     if rule is not None and (rule.mode == CleanupRule.Mode.LIVE or selectors.has_fresh_preview(rule)):
         return ""
-    return LIVE_NEEDS_PREVIEW
-
-
-def _live_objection(values: RuleInput, rule: CleanupRule | None) -> str:
-    """Why these values cannot be saved as Live: the preview has to show exactly them."""
-    if values.mode != CleanupRule.Mode.LIVE or (rule is not None and rule.mode == CleanupRule.Mode.LIVE):
-        return ""
-    refusal = _live_refusal(rule)
-    if refusal or rule is None:
-        return refusal
-    stored = RuleInput.of(rule)
-    try:
-        cleaned = clean(values, rule.organization, rule=rule)
-    except InvalidInput:
-        return ""  # the service names each wrong field
-    if dataclasses.replace(cleaned, mode=stored.mode) != clean(stored, rule.organization, rule=rule):
-        return LIVE_CHANGES_NOTHING_ELSE
-    return ""
+    return services.LIVE_NEEDS_PREVIEW
 
 
 def _editor(
@@ -372,16 +418,25 @@ def _editor(
 ) -> HttpResponse:
     organization = organization_of(request)
     summary = _summary(organization, form.values, rule)
-    searches = {name: request.POST.get(f"{name}_search", "") for name in GROUP_FIELDS}
+    pickers = {name: _picker(organization, form, name, request.POST) for name in GROUP_FIELDS}
     context = {
+        "condition_rows": _condition_rows(organization, form, request.POST),
+        "condition_choices": condition_choices(),
+        "owner_choices": form.owner_choices(selectors.possible_owners(organization)),
+        "view_choices": form.view_choices(list(shared_views(organization).values_list("pk", "name"))),
+        "action_picker": pickers["action_groups"],
+        "pending": _pending(rule),
+        "regret": selectors.regret(rule) if rule else None,
+        "ladder": selectors.ladder_of(rule) if rule else None,
         "form": form,
         "rule": rule,
-        "pickers": [_picker(organization, form, name, searches[name]) for name in GROUP_FIELDS],
+        "pickers": [pickers["target_groups"], pickers["protected_groups"]],
         "summary": summary,
         "live_refusal": summary.live_refusal,
         "next_cleanup": summary.next_cleanup or "not known yet",
         "timezone": rule.timezone if rule else organization.timezone,
         "managed_count": dashboard_counts(organization).managed,
+        "notices": notice_editor(organization, form, more=request.POST.get("find") == "notice"),
         "target_choices": form.products("target_products"),
         "inactive_choices": form.products("inactive_products"),
         "granting": _granting_groups(organization, form),
@@ -389,6 +444,13 @@ def _editor(
         "may_preview": request.access.may(Permission.PREVIEW),
     }
     return render(request, "rules/edit.html", context, status=status)
+
+
+def _pending(rule: CleanupRule | None) -> list[SafeguardLine]:
+    """What waits for another person to make the rule's safeguards looser."""
+    if rule is None:
+        return []
+    return [line for change in selectors.open_changes(rule) for line in safeguard_lines(change)]
 
 
 def _granting_groups(organization: Organization, form: RuleForm) -> str:
@@ -407,13 +469,13 @@ def _save(
     request: OrganizationRequest, form: RuleForm, rule: CleanupRule | None, save: Callable[[], CleanupRule]
 ) -> HttpResponse:
     """Save, then go where the button said; a refusal shows the editor again with its reasons."""
-    if objection := _live_objection(form.values, rule):
-        return _editor(request, _refused(form, {"mode": [objection]}), rule, status=422)
     try:
         saved = save()
     except DomainError as error:
         return _editor(request, _refused(form, error.fields or {"": [error.detail]}), rule, status=error.status)
     messages.success(request, f"“{saved.name}” is saved.")
+    if rule is not None and selectors.open_changes(saved).exists():
+        messages.warning(request, "What makes the rule's safeguards looser waits under Approvals for another person.")
     if request.POST.get("then") == "preview" and request.access.may(Permission.PREVIEW):
         access = request.access
         return _started(
@@ -423,7 +485,21 @@ def _save(
 
 
 def _refused(form: RuleForm, errors: dict[str, list[str]]) -> RuleForm:
-    return RuleForm(form.values, version=form.version, errors=errors)
+    return RuleForm(form.values, version=form.version, errors=errors, reason=form.reason)
+
+
+def _is_no_save(request: OrganizationRequest) -> bool:
+    """A button of the page that changes what is typed, without saving it."""
+    return "find" in request.POST or "conditions" in request.POST
+
+
+def _typed(request: OrganizationRequest, rule: CleanupRule | None, version: int | None) -> RuleForm:
+    """The form as it was sent, after the button of the list of conditions that was pressed."""
+    values = values_from(request.POST, base=RuleInput.of(rule) if rule else None)
+    added = None
+    if command := request.POST.get("conditions", ""):
+        values, added = with_conditions_changed(values, command, request.POST.get("add_condition", ""))
+    return RuleForm(values, version=version, reason=request.POST.get("reason", "")[:500], new_condition=added)
 
 
 @require(Permission.RULES)
@@ -432,8 +508,8 @@ def new(request: OrganizationRequest) -> HttpResponse:
     """Create a rule; the address may fill it in: `action, products, days, name`."""
     if request.method == "GET":
         return _editor(request, RuleForm(start_values(request.GET)), None)
-    form = RuleForm(values_from(request.POST))
-    if "find" in request.POST:
+    form = _typed(request, None, None)
+    if _is_no_save(request):
         return _editor(request, form, None)
     access = request.access
     return _save(
@@ -456,8 +532,8 @@ def edit(request: OrganizationRequest, pk: int) -> HttpResponse:
     if not request.access.may(Permission.RULES):
         return render(request, "operators/refused.html", {"permission": Permission.RULES}, status=403)
     version = _whole(request.POST.get("version", ""))
-    form = RuleForm(values_from(request.POST, base=RuleInput.of(rule)), version=version)
-    if "find" in request.POST:
+    form = _typed(request, rule, version)
+    if _is_no_save(request):
         return _editor(request, form, rule)
     access = request.access
     return _save(
@@ -470,6 +546,7 @@ def edit(request: OrganizationRequest, pk: int) -> HttpResponse:
             expected_version=version or 0,
             actor=access.actor,
             operator=access.operator,
+            reason=form.reason,
         ),
     )
 
@@ -495,9 +572,9 @@ def estimate(request: OrganizationRequest) -> HttpResponse:
 def group_options(request: OrganizationRequest) -> HttpResponse:
     """The groups that a picker offers for its search; those already ticked are left out."""
     name = request.GET.get("field", "")
-    if name not in PICKERS:
+    if name not in PICKERS and not re.fullmatch(r"c[0-9]{1,2}_groups", name, re.ASCII):
         raise Http404
-    typed: dict[str, Any] = {name: tuple(request.GET.getlist(name))}
-    search = request.GET.get(f"{name}_search", "")
-    picker = _picker(organization_of(request), RuleForm(RuleInput(**typed)), name, search)
+    keys = [int(text) for text in request.GET.getlist(name) if is_key(text)]
+    label = PICKERS[name][0] if name in PICKERS else "Groups of this condition"
+    picker = _group_picker(organization_of(request), name, label, "", True, keys, request.GET)
     return render(request, "rules/_group_results.html", {"picker": picker})

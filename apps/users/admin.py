@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from apps.organizations.admin import ReadOnlyAdmin
 from apps.users.models import Account, Exemption, Group, SyncRun
+from aum.common.admin import ReadOnlyAdmin
 
 
 @admin.register(Account)
@@ -26,8 +26,8 @@ class GroupAdmin(ReadOnlyAdmin):
 
 @admin.register(Exemption)
 class ExemptionAdmin(ReadOnlyAdmin):
-    list_display = ["account", "kind", "reason", "set_by", "until", "ended_at"]
-    list_select_related = ["account"]
+    list_display = ["subject", "kind", "reason", "set_by", "until", "ended_at"]
+    list_select_related = ["account", "group"]
 
 
 @admin.register(SyncRun)

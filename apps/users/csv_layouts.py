@@ -10,7 +10,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import lru_cache
@@ -20,13 +20,19 @@ from aum.common.csv import restore_cell
 from aum.common.errors import InvalidInput
 
 MAX_BYTES = 20 * 1024 * 1024
+TOO_LARGE = "The file is larger than 20 MB. Split it, or leave out columns that are not needed."
 MAX_ROWS = 100_000
 MAX_COLUMNS = 400
 DELIMITERS = (",", ";", "\t")
 EMAIL = re.compile(r"[^@\s,;]+@[^@\s,;]+\.[^@\s,;]+\Z")
 ACCOUNT_ID = re.compile(r"(?:\d+:[0-9A-Za-z-]{8,}|[0-9a-z]{24})\Z")
 NEVER = frozenset({"never accessed", "never logged in", "never"})
+# Cells that say nothing (DECISIONS.md §3: a blank is not "never").
+BLANK = frozenset({"", "none", "nan", "-", "–", "n/a", "null"})
+_NOT_HELD = BLANK | {"no", "false"}
 SEEN = "last seen in "
+# The key of `last_seen` for a date that names no product.
+ANY = "any"
 
 # Meaning → headers in lower case.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -34,13 +40,25 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "email": ("email", "e-mail", "email address", "e-mail address", "user email", "mail"),
     "name": ("user name", "full_name", "full name", "display name", "name", "username"),
     "status": ("user status", "account status", "status", "active"),
+    "groups": ("groups", "group", "group membership", "group name", "group_name"),
+    "products": ("products", "product", "apps", "product access"),
 }
-MEANINGS = {"account_id": "Account id", "email": "E-mail", "name": "Name", "status": "Status"}
+MEANINGS = {
+    "account_id": "Account id",
+    "email": "E-mail",
+    "name": "Name",
+    "status": "Status",
+    "groups": "Groups",
+    "products": "Products",
+}
 _GROUPS = ("group membership", "groups", "group name", "group_name")
 _PIVOTS = frozenset({"group id", "group name", "group_name"})
+ADDED = ("added to org", "created")
+ROLES = ("org role", "organization role", "organisation role")
 _LAST_ACTIVE = "last active date [utc]"
+_LAST_LOGIN = frozenset({"last_login", "last login"})
 # Products as the exports call them; the newer and the older names.
-_PRODUCTS = {
+PRODUCT_NAMES = {
     "jira": Product.JIRA,
     "jira software": Product.JIRA,
     "jira service management": Product.JSM,
@@ -48,6 +66,12 @@ _PRODUCTS = {
     "confluence": Product.CONFLUENCE,
     "bitbucket": Product.BITBUCKET,
 }
+# Apps without a column of their own in AUM; their names become keys.
+_OTHER_APPS = frozenset(
+    {"confluence guest", "jira work management", "jira product discovery", "trello", "opsgenie", "statuspage", "loom"}
+    | {"atlas", "goals", "projects", "jira core", "feedback", "compass"}
+)
+PRODUCT_KEYS: list[str] = [str(key) for key in Product.values]
 LAYOUTS = {
     "export_users": "Atlassian export of users",
     "export_users_pivot": "Atlassian export of users, one row per group",
@@ -56,19 +80,30 @@ LAYOUTS = {
     "email_list": "List of e-mail addresses without headings",
     "own": "Own file",
 }
+# What Atlassian Administration writes: whole lists of people, from which an organisation can be filled.
+EXPORTS = frozenset({"export_users", "export_users_pivot", "managed_accounts", "older_export"})
 
 
 @dataclass(frozen=True)
 class Record:
-    """One person of the file: the line it begins on, its cells by column, and the last logins that the file states.
+    """One person of the file: the line it begins on, its cells by column, and what it says of products.
 
-    `last_seen`: product → ISO date or "never". `is_ragged`: more cells than headings, so cells may have shifted.
+    `last_seen`: product, or ANY → ISO date or "never". `sightings`: the same by product and site. `holds`: product →
+    its sites. `notes`: cells that could not be read, in a sentence. `is_ragged`: more cells than headings, so cells may
+    have shifted.
     """
 
     line: int
     cells: list[str]
     last_seen: dict[str, str]
     is_ragged: bool = False
+    sightings: list[tuple[str, str, str]] = field(default_factory=list)
+    holds: dict[str, list[str]] = field(default_factory=dict)
+    notes: str = ""
+
+    @property
+    def is_never(self) -> bool:
+        return bool(self.last_seen) and all(seen == "never" for seen in self.last_seen.values())
 
 
 @dataclass(frozen=True)
@@ -87,7 +122,7 @@ def decode(content: bytes) -> str:
     if not content.strip():
         raise InvalidInput("The file is empty.")
     if len(content) > MAX_BYTES:
-        raise InvalidInput("The file is larger than 20 MB. Split it.")
+        raise InvalidInput(TOO_LARGE)
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
@@ -150,17 +185,65 @@ def _layout(headers: Sequence[str]) -> str:
     return "own"
 
 
-def product_columns(headers: Sequence[str]) -> dict[int, str]:
-    """Index of each column `Last seen in …` → the product, where it is one with a column of its own."""
-    found = {}
+def layout_of(content: bytes) -> str:
+    """The layout by the file's first row alone. Raises InvalidInput for what cannot be a CSV file."""
+    text = decode(content)
+    _, first = next(_rows(text, _delimiter(text)))
+    headers, _, is_headless = _heading([(1, first)])
+    return "email_list" if is_headless else _layout(headers)
+
+
+def _app(name: str) -> tuple[str, str] | None:
+    """(product, site) that `Jira`, `Jira - example` or `Trello` names; None for any other text."""
+    lowered = name.strip().lower()
+    app, _, site = lowered.rpartition(" - ")
+    for label, place in ((lowered, ""), (app, site)):
+        if label in PRODUCT_NAMES:
+            return str(PRODUCT_NAMES[label]), place
+        if label in _OTHER_APPS:
+            return label.replace(" ", "-"), place
+    return None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns that speak of products: index → (product or ANY, site). `lists_sites`: a cell holds the sites."""
+
+    seen: dict[int, tuple[str, str]]
+    held: dict[int, tuple[str, str]]
+    # A blank date means never: only in the export of managed accounts (DECISIONS.md §3).
+    blank_is_never: frozenset[int]
+    lists_sites: bool
+
+    def says_who_holds(self, product: str, site: str) -> bool:
+        """Whether a column tells who may use the product on the site."""
+        columns = set(self.held.values())
+        return (product, site) in columns or (self.lists_sites and any(name == product for name, _ in columns))
+
+    @property
+    def covered(self) -> list[str]:
+        """Products with a column of AUM's own of which the file says who may use them."""
+        return sorted({product for product, _ in self.held.values() if product in PRODUCT_KEYS})
+
+
+def columns_of(headers: Sequence[str], layout: str) -> Columns:
+    """What the headings say of products, by name."""
+    seen: dict[int, tuple[str, str]] = {}
+    held: dict[int, tuple[str, str]] = {}
+    blank: set[int] = set()
     for index, header in enumerate(headers):
-        lowered = header.lower()
+        lowered = header.strip().lower()
         if lowered.startswith(SEEN):
-            name = lowered.removeprefix(SEEN)
-            product = _PRODUCTS.get(name) or _PRODUCTS.get(name.rpartition(" - ")[0])
-            if product:
-                found[index] = str(product)
-    return found
+            if found := _app(lowered.removeprefix(SEEN)):
+                seen[index] = found
+        elif lowered == _LAST_ACTIVE:
+            seen[index] = (ANY, "")
+            blank.add(index)
+        elif lowered in _LAST_LOGIN and layout != "own":
+            seen[index] = (ANY, "")
+        elif (found := _app(lowered)) and (found[1] or layout in ("managed_accounts", "older_export")):
+            held[index] = found
+    return Columns(seen, held, frozenset(blank), layout == "managed_accounts")
 
 
 @lru_cache(maxsize=20_000)
@@ -177,16 +260,44 @@ def parse_date(text: str) -> date | None:
         return None
 
 
-def _last_seen(cells: Sequence[str], columns: dict[int, str]) -> dict[str, str]:
-    """Product → its newest date, or "never" where no site has a date; blanks say nothing (DECISIONS.md §3)."""
-    found: dict[str, str] = {}
-    for index, product in columns.items():
+def _sightings(
+    cells: Sequence[str], columns: Columns, headers: Sequence[str]
+) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """([(product, site, ISO date or "never")], cells that are no date). Blanks say nothing (DECISIONS.md §3)."""
+    found: list[tuple[str, str, str]] = []
+    wrong: list[str] = []
+    for index, (product, site) in columns.seen.items():
         text = cells[index]
-        if text.lower() in NEVER:
-            found.setdefault(product, "never")
-        elif text and (seen := parse_date(text)):
-            known = found.get(product, "never")
-            found[product] = seen.isoformat() if known == "never" else max(known, seen.isoformat())
+        lowered = text.lower()
+        if lowered in NEVER or (index in columns.blank_is_never and not text):
+            found.append((product, site, "never"))
+        elif lowered in BLANK:
+            continue
+        elif seen := parse_date(text):
+            found.append((product, site, seen.isoformat()))
+        else:
+            wrong.append(f"“{text[:40]}” in {headers[index][:80]} is not a date.")
+    return found, wrong
+
+
+def _last_seen(sightings: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """Product → its newest date, or "never" where no site has a date."""
+    found: dict[str, str] = {}
+    for product, _, seen in sightings:
+        known = found.get(product, "never")
+        found[product] = known if seen == "never" else seen if known == "never" else max(known, seen)
+    return found
+
+
+def _holds(cells: Sequence[str], columns: Columns) -> dict[str, list[str]]:
+    """Product → its sites, of those that the person may use by the file."""
+    found: dict[str, list[str]] = {}
+    for index, (product, site) in columns.held.items():
+        text = cells[index]
+        if text.lower() in _NOT_HELD:
+            continue
+        sites = [part.strip() for part in text.split(",") if part.strip()] if columns.lists_sites else [site]
+        found.setdefault(product, []).extend(sites)
     return found
 
 
@@ -223,12 +334,14 @@ def parse(content: bytes) -> Parsed:
     if len(people) > MAX_ROWS:
         raise InvalidInput(f"The file has more than {MAX_ROWS:,} rows. Split it.")
     layout = "email_list" if is_headless else _layout(headers)
-    columns, width = product_columns(headers), len(headers)
+    columns, width = columns_of(headers, layout), len(headers)
     records = []
     for line, cells in people:
         is_ragged = any(cells[width:])
         padded = (cells + [""] * (width - len(cells)))[:width]
-        records.append(Record(line, padded, _last_seen(padded, columns), is_ragged))
+        sightings, wrong = _sightings(padded, columns, headers)
+        holds = _holds(padded, columns) if columns.held else {}
+        records.append(Record(line, padded, _last_seen(sightings), is_ragged, sightings, holds, " ".join(wrong)))
     lowered = set(map(str.lower, headers))
     if lowered & _PIVOTS:
         records = _merged(records, headers, mapping)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
@@ -286,26 +287,55 @@ class ProtectedGroup(OrganizationOwned):
 
 
 class Exemption(OrganizationOwned):
-    """A person whom no cleanup touches until a date, or for good. A snooze is the short, automatic form."""
+    """Whom no cleanup touches from a start until a date, or for good: a person, a group, a domain, or a kind.
+
+    A snooze is the short form for one person. `exempting` asks who is covered.
+    """
 
     class Kind(models.TextChoices):
         EXEMPTION = "exemption", "Exemption"
         SNOOZE = "snooze", "Snooze"
 
-    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="exemptions")
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="exemptions", null=True, blank=True)
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="exemptions", null=True, blank=True)
+    # Of e-mail addresses that Atlassian gives, in lower case, without the @.
+    domain = models.CharField(max_length=253, blank=True, db_default="")
+    account_kind = models.SmallIntegerField(choices=AccountKind.choices, null=True, blank=True)
     kind = models.CharField(max_length=20, choices=Kind.choices, default=Kind.EXEMPTION)
     reason = models.CharField(max_length=500)
     starts_at = models.DateTimeField()
     until = models.DateTimeField(null=True, blank=True)
     set_by = models.CharField(max_length=254)
     ended_at = models.DateTimeField(null=True, blank=True)
+    # When somebody was told that it ends soon; a new end asks again.
+    reminded_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["-starts_at"]
-        constraints = [models.CheckConstraint(condition=~models.Q(reason=""), name="exemption_has_reason")]
+        constraints = [
+            models.CheckConstraint(condition=~models.Q(reason=""), name="exemption_has_reason"),
+            models.CheckConstraint(
+                condition=models.Q(account__isnull=False, group__isnull=True, domain="", account_kind__isnull=True)
+                | models.Q(account__isnull=True, group__isnull=False, domain="", account_kind__isnull=True)
+                | models.Q(account__isnull=True, group__isnull=True, account_kind__isnull=True) & ~models.Q(domain="")
+                | models.Q(account__isnull=True, group__isnull=True, domain="", account_kind__isnull=False),
+                name="exemption_of_one_thing",
+            ),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} of {self.account}"
+        return f"{self.get_kind_display()} of {self.subject}"
+
+    @property
+    def subject(self) -> str:
+        """Whom it is about, in words."""
+        if self.account is not None:
+            return str(self.account)
+        if self.group is not None:
+            return f"the members of {self.group}"
+        return (
+            f"everybody at {self.domain}" if self.domain else f"accounts of the kind {self.get_account_kind_display()}"
+        )
 
 
 class SyncRun(OrganizationOwned):
@@ -321,14 +351,22 @@ class SyncRun(OrganizationOwned):
 
     OPEN = (Status.QUEUED, Status.RUNNING)
 
+    class Source(models.TextChoices):
+        API = "api", "Atlassian"
+        FILE = "file", "An uploaded export"
+
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.QUEUED)
+    source = models.CharField(max_length=10, choices=Source.choices, default=Source.API, db_default=Source.API)
+    # Of a file's run, while the file is kept; its name stays in `found`.
+    import_file = models.ForeignKey("ImportFile", on_delete=models.SET_NULL, related_name="+", null=True, blank=True)
     initiator = models.CharField(max_length=20, default="manual")
     started_by = models.CharField(max_length=254, blank=True)
     phase = models.CharField(max_length=40, default="queued")
     # Where each directory's paging stands, which groups were read: enough to go on after a kill.
     cursor = models.JSONField(default=dict)
     # What the phases before the people found: directories, resources, groups; for whoever resumes. The products on
-    # their sites stay: {"resources": [[product, last part of the ARI, ARI, site]]}.
+    # their sites stay: {"resources": [[product, last part of the ARI, ARI, site]]}. Of a file: its name, the day of the
+    # export, the claimed domains.
     found = models.JSONField(default=dict)
     people_seen = models.IntegerField(default=0)
     people_total = models.IntegerField(null=True, blank=True)
@@ -438,6 +476,9 @@ class ImportFile(OrganizationOwned):
     uploaded_by = models.CharField(max_length=254)
     created_at = models.DateTimeField(db_default=Now())
     checked_at = models.DateTimeField(null=True, blank=True)
+    # When the file's dates filled what the API does not give, and who chose that.
+    activity_used_at = models.DateTimeField(null=True, blank=True)
+    activity_used_by = models.CharField(max_length=254, blank=True, db_default="")
 
     class Meta:
         ordering = ["-id"]
@@ -458,7 +499,7 @@ class ImportRow(OrganizationOwned):
         DUPLICATE = "duplicate", "The same user as an earlier line"
 
     # Bits of `disagrees`: what the file says otherwise than the directory.
-    STATUS, NAME, EMAIL, LAST_LOGIN = 1, 2, 4, 8
+    STATUS, NAME, EMAIL, LAST_LOGIN, ACCESS = 1, 2, 4, 8, 16
 
     organization = _owner_without_index(db_constraint=False)
     import_file = models.ForeignKey(ImportFile, on_delete=models.CASCADE, related_name="rows", db_index=False)
@@ -466,6 +507,16 @@ class ImportRow(OrganizationOwned):
     cells = models.JSONField()
     last_seen = models.JSONField(default=dict)
     is_ragged = models.BooleanField(default=False)
+    # Why the groups or products that the line names cannot be given; empty where they can, or where it names none.
+    fault = models.TextField(blank=True, db_default="")
+    # Cells that could not be read and are passed over, in a sentence.
+    notes = models.TextField(blank=True, db_default="")
+    # Product → its sites, as the file says who may use what.
+    holds = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()))
+    # [[product, site, ISO date or "never"]]: what `last_seen` sums up by product.
+    sightings = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
+    # The file says of every product that it speaks of: never.
+    is_never = models.BooleanField(default=False, db_default=False)
     account_id_text = models.TextField(blank=True)
     email = models.TextField(blank=True)
     code = models.CharField(max_length=20, choices=Code.choices, blank=True)
@@ -480,3 +531,106 @@ class ImportRow(OrganizationOwned):
 
     def __str__(self) -> str:
         return f"line {self.line} of {self.import_file_id}"
+
+
+class SavedView(OrganizationOwned):
+    """A list of people kept under a name: the explorer's filters and order. Private to its owner, or shared.
+
+    `params`: parameter → values, as `AccountFilters.parse` reads them. A cleanup rule may be bound to a shared view
+    (`apps.users.registries.view_users`), so nothing that is in use is deleted or made private.
+    """
+
+    name = models.CharField(max_length=80)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    owner_text = models.CharField(max_length=254)
+    is_shared = models.BooleanField(default=False)
+    params = models.JSONField(default=dict)
+    ordering = models.CharField(max_length=40, default="name")
+    created_at = models.DateTimeField(db_default=Now())
+    changed_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["name", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                F("organization"), Lower("name"), condition=models.Q(is_shared=True), name="shared_view_name_once"
+            ),
+            models.UniqueConstraint(
+                F("organization"),
+                F("owner"),
+                Lower("name"),
+                condition=models.Q(is_shared=False),
+                name="private_view_name_once",
+            ),
+            models.CheckConstraint(condition=~models.Q(name=""), name="saved_view_has_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ColumnChoice(OrganizationOwned):
+    """Which columns of the users list one operator wants to see in one organisation, in the list's own order."""
+
+    operator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    columns = ArrayField(models.CharField(max_length=40))
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["operator", "organization"], name="column_choice_once")]
+
+    def __str__(self) -> str:
+        return ", ".join(self.columns)
+
+
+class ExportJob(OrganizationOwned):
+    """An export too long for one request: a worker writes the file, which can be fetched until it expires.
+
+    `query` is the filter as the explorer's query string; `account_pks`, where given, are the people chosen by hand.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        RUNNING = "running", "In progress"
+        SUCCEEDED = "succeeded", "Success"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+        EXPIRED = "expired", "Expired"
+
+    class Format(models.TextChoices):
+        CSV = "csv", "CSV"
+        XLSX = "xlsx", "Excel workbook"
+
+    OPEN = (Status.QUEUED, Status.RUNNING)
+
+    operator = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    requested_by = models.CharField(max_length=254)
+    format = models.CharField(max_length=10, choices=Format.choices, default=Format.CSV)
+    query = models.TextField(blank=True)
+    account_pks = ArrayField(models.BigIntegerField(), null=True, blank=True)
+    ordering = models.CharField(max_length=40, default="name")
+    columns = ArrayField(models.CharField(max_length=40))
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.QUEUED)
+    rows_total = models.IntegerField(default=0)
+    rows_done = models.IntegerField(default=0)
+    # Name below the organisation's folder of AUM_DATA_DIR/exports; empty once the file is gone.
+    file_name = models.CharField(max_length=120, blank=True)
+    size_bytes = models.BigIntegerField(default=0)
+    error = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True, blank=True)
+    # The worker's sign of life: a job that gave none for a while is written again from its beginning.
+    alive_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["status"], condition=models.Q(status__in=["queued", "running"]), name="export_job_open"
+            ),
+            models.Index(fields=["expires_at"], condition=models.Q(status="succeeded"), name="export_job_expires"),
+        ]
+
+    def __str__(self) -> str:
+        return f"export {self.pk}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from apps.users import services
-from apps.users.services import imports
+from apps.users.services import exports, imports
 
 
 @shared_task(name="users.sync")
@@ -16,12 +16,27 @@ def sync(sync_run_id: int) -> None:
 
 @shared_task(name="users.sync_sweep")
 def sync_sweep() -> None:
-    """Every half minute: take up syncs and imports that nobody works on, start syncs that are due."""
+    """Every half minute: take up syncs, imports and exports that nobody works on, start due syncs, drop old files."""
     services.sweep_syncs()
     imports.sweep_imports()
+    exports.sweep_exports()
+
+
+@shared_task(name="users.exemptions")
+def exemptions() -> None:
+    """Every five minutes: show who is exempt by now, tell of exemptions that end soon, forget old dates of files."""
+    services.settle_exemptions()
+    services.remind_of_exemptions()
+    imports.expire_file_activity()
 
 
 @shared_task(name="users.read_import")
 def read_import(import_id: int) -> None:
     """Read an uploaded file into rows."""
     imports.read_import(import_id)
+
+
+@shared_task(name="users.write_export")
+def write_export(export_id: int) -> None:
+    """Write the file of an export job."""
+    exports.write_export(export_id)

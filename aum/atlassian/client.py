@@ -25,6 +25,8 @@ from aum.atlassian.schemas import (
     Domain,
     GroupInfo,
     InviteResult,
+    IssueInfo,
+    JiraField,
     JiraServer,
     JiraUser,
     LastActive,
@@ -497,6 +499,39 @@ class AtlassianReader:
             lambda body: schemas.parse_request(schemas.as_object(body, what="The request")),
             path={"issueIdOrKey": key},
         )
+
+    def fields(self) -> list[JiraField]:
+        """Every field of issues; the one with the request type has another id on each site."""
+
+        def parse(body: Any) -> list[JiraField]:
+            rows = schemas.as_list(body, what="The answer")
+            return [schemas.parse_field(schemas.as_object(row, what="A field")) for row in rows]
+
+        return self._read(calls.JIRA_FIELDS, parse)
+
+    def search_issues(
+        self, jql: str, *, cursor: str | None = None, limit: int = 100, request_type_field: str | None = None
+    ) -> Page[IssueInfo]:
+        """One page of the issues that `jql` finds. The index of Jira lags a little behind: ask for an overlap."""
+        names = ["created", "reporter", *([request_type_field] if request_type_field else [])]
+        body: dict[str, Any] = {"jql": jql, "fields": names, "maxResults": limit}
+        if cursor:
+            body["nextPageToken"] = cursor
+
+        def parse(answer: Any) -> Page[IssueInfo]:
+            rows = schemas.rows_of(answer, lambda row: schemas.parse_issue(row, request_type_field), key="issues")
+            token = answer.get("nextPageToken") if isinstance(answer, dict) else None
+            return Page(rows, token if isinstance(token, str) and token else None)
+
+        return self._read(calls.JIRA_SEARCH, parse, body=body)
+
+    def iter_issues(self, jql: str, *, request_type_field: str | None = None) -> Iterator[IssueInfo]:
+        """Every issue of `search_issues`, once each."""
+
+        def fetch(cursor: str | None) -> Page[IssueInfo]:
+            return self.search_issues(jql, cursor=cursor, request_type_field=request_type_field)
+
+        return paging.items(fetch, key=lambda issue: issue.id)
 
     # -- how
 

@@ -44,8 +44,7 @@ class Page(Generic[T]):
     request_id: str | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ProductActivity:
+class ProductActivity(NamedTuple):
     """Last use of one product on one site. `last_active_at` is None when the entry came without a readable instant."""
 
     resource_id: str
@@ -53,8 +52,7 @@ class ProductActivity:
     last_active_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class GroupRef:
+class GroupRef(NamedTuple):
     id: str
     name: str
 
@@ -299,6 +297,26 @@ class RequestType:
 
 
 @dataclass(frozen=True, slots=True)
+class JiraField:
+    """A field of issues; `custom_type` is the schema of a custom one, such as `com.atlassian.servicedesk:vp-origin`."""
+
+    id: str
+    name: str
+    custom_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class IssueInfo:
+    """An issue as a search lists it; what was not asked for is None."""
+
+    id: str
+    key: str
+    created_at: datetime | None
+    reporter: JiraUser | None
+    request_type_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RequestInfo:
     """A customer request. `reporter.account_id` starts with `qm:` for a portal-only customer. `fields`: id → value."""
 
@@ -321,11 +339,24 @@ def clean_text(value: object) -> str:
     """
     if not isinstance(value, str):
         return ""
+    # Neither a NUL nor a surrogate is printable, and nearly every text is: one look instead of two copies.
+    if value.isprintable():
+        return value
     return value.replace("\x00", "").encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _optional(value: object) -> str | None:
     return clean_text(value).strip() or None
+
+
+def _choice(row: Json, name: str, unknown: list[str]) -> str | None:
+    """The value of an enumeration. One that the document does not name is kept, and noted in `unknown`."""
+    value = row.get(name)
+    if value in KNOWN_VALUES[name] if isinstance(value, str) else value is None:
+        return value
+    if isinstance(value, str):
+        unknown.append(f"{name}={clean_text(value)}")
+    return _optional(value)
 
 
 def _ident(row: Json, *names: str) -> str:
@@ -406,37 +437,36 @@ def rows_of(body: object, parse: Callable[[Json], T], *, key: str = "data") -> t
 
 def parse_person(row: Json) -> Person:
     """A row of v2 `users/search` or the `data` of one user."""
-    unknown = [
-        f"{name}={clean_text(row[name])}"
-        for name, known in KNOWN_VALUES.items()
-        if isinstance(row.get(name), str) and row[name] not in known
-    ]
-    account_id = _ident(row, "accountId")
-    products = _parse_products(row.get("productAccess"), unknown)
+    unknown: list[str] = []
+    roles = row.get("platformRoles")
     return Person(
-        account_id=account_id,
+        account_id=_ident(row, "accountId"),
         name=clean_text(row.get("name")),
         email=_optional(row.get("email")),
-        status=_optional(row.get("status")),
-        account_status=_optional(row.get("accountStatus")),
-        membership_status=_optional(row.get("membershipStatus")),
-        claim_status=_optional(row.get("claimStatus")),
-        account_type=_optional(row.get("accountType")),
-        management_source=_optional(row.get("managementSource")),
+        status=_choice(row, "status", unknown),
+        account_status=_choice(row, "accountStatus", unknown),
+        membership_status=_choice(row, "membershipStatus", unknown),
+        claim_status=_choice(row, "claimStatus", unknown),
+        account_type=_choice(row, "accountType", unknown),
+        management_source=_choice(row, "managementSource", unknown),
         added_to_org_at=_instant_noted(row, "addedToOrg", unknown),
-        platform_roles=_texts(row.get("platformRoles")),
-        products=products,
+        platform_roles=_texts(roles),
+        products=_parse_products(row.get("productAccess"), unknown),
         groups=_parse_group_refs(row.get("groups")),
-        unknown_values=tuple(unknown),
-        platform_roles_given=isinstance(row.get("platformRoles"), list),
+        platform_roles_given=isinstance(roles, list),
         deactivated_at=_instant_noted(row, "deactivatedOn", unknown),
+        # Last: the others fill it.
+        unknown_values=tuple(unknown),
     )
 
 
 def _instant_noted(row: Json, name: str, unknown: list[str]) -> datetime | None:
-    at = parse_instant(row.get(name))
-    if at is None and row.get(name):
-        unknown.append(f"{name}={clean_text(str(row[name]))[:64]}")
+    value = row.get(name)
+    if not value:
+        return None
+    at = parse_instant(value)
+    if at is None:
+        unknown.append(f"{name}={clean_text(str(value))[:64]}")
     return at
 
 
@@ -448,26 +478,38 @@ def _parse_products(value: object, unknown: list[str]) -> tuple[ProductActivity,
         return None
     products = []
     for entry in value:
-        if not isinstance(entry, dict) or not clean_text(entry.get("key")):
+        key = clean_text(entry.get("key")) if isinstance(entry, dict) else ""
+        if not key:
             unknown.append("productAccess=unreadable entry")
             return None
-        products.append(
-            ProductActivity(
-                resource_id=clean_text(entry.get("id")),
-                key=clean_text(entry["key"]),
-                last_active_at=_instant_noted(entry, "lastActiveTimestamp", unknown),
-            )
-        )
+        at = _instant_noted(entry, "lastActiveTimestamp", unknown)
+        products.append(ProductActivity(clean_text(entry.get("id")), key, at))
     return tuple(products)
 
 
 def _parse_group_refs(value: object) -> tuple[GroupRef, ...] | None:
     if not isinstance(value, list):
         return None
-    return tuple(
-        GroupRef(id=_ident(row, "id"), name=clean_text(row.get("name")))
-        for row in (as_object(entry, what="A group of a person") for entry in value)
-    )
+    return tuple(_group_ref(entry) for entry in value)
+
+
+def _group_ref(entry: object) -> GroupRef:
+    """The same few thousand groups come with every person: what became of each is kept."""
+    row = as_object(entry, what="A group of a person")
+    key = row.get("id"), row.get("name")
+    try:
+        return _group_refs[key]
+    except (KeyError, TypeError):  # new, or nothing that could be looked up
+        found = GroupRef(id=_ident(row, "id"), name=clean_text(key[1]))
+    if all(isinstance(part, str) for part in key):
+        if len(_group_refs) >= _GROUP_REFS_KEPT:
+            _group_refs.clear()
+        _group_refs[key] = found
+    return found
+
+
+_GROUP_REFS_KEPT = 20_000
+_group_refs: dict[tuple[Any, Any], GroupRef] = {}
 
 
 def parse_managed_account(row: Json) -> ManagedAccount:
@@ -686,6 +728,27 @@ def parse_request_type(row: Json) -> RequestType:
         name=clean_text(row.get("name")),
         service_desk_id=clean_text(str(row.get("serviceDeskId") or "")),
         description=clean_text(row.get("description")),
+    )
+
+
+def parse_field(row: Json) -> JiraField:
+    return JiraField(
+        id=_ident(row, "id"),
+        name=clean_text(row.get("name")),
+        custom_type=_optional(_sub(row, "schema").get("custom")),
+    )
+
+
+def parse_issue(row: Json, request_type_field: str | None = None) -> IssueInfo:
+    fields = _sub(row, "fields")
+    reporter = fields.get("reporter")
+    chosen = _sub(_sub(fields, request_type_field), "requestType") if request_type_field else {}
+    return IssueInfo(
+        id=_ident(row, "id"),
+        key=clean_text(row.get("key")),
+        created_at=parse_instant(fields.get("created")),
+        reporter=parse_jira_user(reporter) if isinstance(reporter, dict) and reporter else None,
+        request_type_id=_optional(str(chosen.get("id") or "")),
     )
 
 

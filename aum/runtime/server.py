@@ -188,7 +188,7 @@ class Server:
             Service(
                 "beat",
                 [
-                    *(*celery, "beat", "--scheduler", "django_celery_beat.schedulers:DatabaseScheduler"),
+                    *(*celery, "beat", "--scheduler", "apps.rules.scheduler:WatchfulScheduler"),
                     *("--loglevel", "WARNING", "--pidfile", ""),
                 ],
                 self._variables,

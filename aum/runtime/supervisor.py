@@ -26,7 +26,7 @@ from aum.runtime import pdeath
 
 _BACKOFF_SECONDS = (0.3, 1.0, 2.0, 5.0, 10.0, 30.0)
 # A process that stayed up this long starts again with the shortest wait.
-_STABLE_SECONDS = 60.0
+_STABLE_SECONDS = float(os.environ.get("AUM_STABLE_SECONDS", "60"))
 _TICK_SECONDS = 0.25
 _WANTED_EVERY_SECONDS = 1.0
 _LEFTOVER_SECONDS = 10.0

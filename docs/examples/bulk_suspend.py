@@ -1,10 +1,14 @@
-"""Suspends everybody whom a filter finds: preview, look, apply. Needs Python and `requests`, nothing else.
+"""Suspends the people of a CSV file (column account_id), or whom a filter finds: preview, look, apply.
+
+Needs Python and `requests`, nothing else.
 
 export AUM_URL=https://aum.example.com AUM_ORGANIZATION=acme AUM_TOKEN=aum_…   # scopes read,preview,run
-python bulk_suspend.py inactive_days=180 product=confluence             # shows who
-python bulk_suspend.py inactive_days=180 product=confluence --apply     # suspends exactly those
+python bulk_suspend.py leavers.csv                                     # shows who
+python bulk_suspend.py leavers.csv --apply                             # suspends exactly those
+python bulk_suspend.py inactive_days=180 product=confluence            # the same for a filter
 """
 
+import csv
 import os
 import sys
 import time
@@ -31,8 +35,11 @@ def follow(operation, *ends):
 
 
 FINAL = ("previewed", "succeeded", "partial_failure", "failed", "no_effect", "cancelled", "rejected", "expired", "held")
-filters = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
-plan = call("POST", "bulk-actions/", json={"filter": filters, "action": "suspend", "mode": "preview"})
+whom = {"filter": dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)}
+for path in [word for word in sys.argv[1:] if word.endswith(".csv")]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        whom = {"accounts": [row["account_id"] for row in csv.DictReader(file)]}
+plan = call("POST", "bulk-actions/", json={**whom, "action": "suspend", "mode": "preview"})
 plan = follow(plan, *FINAL)
 page = call("GET", f"operations/{plan['id']}/items/?limit=500")
 while page:

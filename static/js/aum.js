@@ -58,7 +58,10 @@
   function countSelected(table) {
     const scope = table.closest("form, .card, main") || document;
     const checked = rowBoxes(table).filter((box) => box.checked).length;
-    all("[data-selected]", scope).forEach((place) => { place.textContent = checked.toLocaleString("en-GB"); });
+    all("[data-selected]", scope).forEach((place) => {
+      const others = Number(place.dataset.elsewhere || 0); // picked on other pages of the list
+      place.textContent = (checked + others).toLocaleString("en-GB");
+    });
     const head = find("thead input[type=checkbox]", table);
     if (head) {
       head.checked = checked > 0 && checked === rowBoxes(table).length;
@@ -111,15 +114,18 @@
     const rows = all("main tbody tr").filter((row) => row.offsetParent);
     const now = rows.findIndex((row) => row.contains(document.activeElement));
     const next = rows[Math.min(Math.max(now + step, 0), rows.length - 1)];
-    next?.querySelector("a[href], button, input")?.focus();
+    (next?.querySelector("th[scope=row] a[href]") || next?.querySelector("a[href], button, input"))?.focus();
   }
+  const selectRow = (shiftKey) => document.activeElement?.closest("tr")?.querySelector("input[type=checkbox]")
+    ?.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true, shiftKey }));
   const actions = {
     "/": () => find("main input[type=search]")?.focus(),
     "?": () => find("#shortcuts")?.showModal(),
     "j": () => moveRow(1),
     "k": () => moveRow(-1),
-    "x": () => document.activeElement?.closest("tr")?.querySelector("input[type=checkbox]")?.click(),
-    "e": () => find("[data-export]")?.click(),
+    "x": () => selectRow(false),
+    "X": () => selectRow(true),
+    "e": () => (find(".explorer:has(tbody input:checked) [data-export-picked], .bulk.kept [data-export-picked]") || find("[data-export]"))?.click(),
   };
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
@@ -155,4 +161,11 @@
     all("table").forEach((table) => { if (find("tbody input:checked:not(.switch)", table)) countSelected(table); });
   });
   settle(document);
+  // Tabs that do not fit scroll sideways: the one that is open is to be seen.
+  all(".subnav [aria-current]").forEach((tab) => {
+    const bar = tab.closest(".subnav");
+    if (tab.offsetLeft + tab.offsetWidth > bar.offsetLeft + bar.clientWidth) {
+      bar.scrollLeft = tab.offsetLeft - bar.offsetLeft - bar.clientWidth / 2;
+    }
+  });
 })();

@@ -41,8 +41,8 @@ CASES = [
 
 
 def _address(name: str, slug: str, parameters: list[str]) -> str:
-    values = {"pk": 1, "account_id": "somebody"}
-    return reverse(name, kwargs={"org": slug, **{key: values[key] for key in parameters}})
+    values = {"pk": 1, "message": 1, "account_id": "somebody"}
+    return reverse(name, kwargs={"org": slug, **{key: values.get(key, "logs") for key in parameters}})
 
 
 def _call(client: APIClient, method: str, address: str) -> Any:

@@ -11,6 +11,7 @@ from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from apps.operations import planning
 from apps.operations.models import Operation
 from apps.operators.models import IdempotencyKey, Operator
 from apps.operators.services import create_token
@@ -195,11 +196,70 @@ def test_what_was_read_can_be_sent_back(client: APIClient) -> None:
 
 
 def test_put_goes_back_to_defaults(client: APIClient) -> None:
-    rule = make_rule(client, protected_groups=["jira-administrators"], mode="live")
+    rule = make_rule(client, protected_groups=["jira-administrators"], include_never_active=True, never_active_days=9)
 
     answer = client.put(at(f"rules/{rule['id']}/"), RULE, format="json")
 
-    assert (answer.json()["mode"], answer.json()["protected_groups"]) == ("safe", [])
+    assert (answer.json()["include_never_active"], answer.json()["protected_groups"]) == (False, [])
+
+
+def test_a_rule_cannot_begin_in_live_mode(client: APIClient) -> None:
+    answer = client.post(at("rules/"), {**RULE, "mode": "live"}, format="json")
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "live_needs_preview")
+
+
+def test_conditions_owner_and_blackouts_are_given_and_answered_alike(client: APIClient) -> None:
+    given = {
+        "conditions": [{"name": "domain", "domains": ["Example.com"], "not": True}],
+        "blackout_dates": ["2026-12-24..2027-01-06"],
+        "notes": "Agreed.\nSee HR-17.",
+        "window_minutes": 120,
+    }
+
+    rule = make_rule(client, **given)
+
+    assert rule["conditions"] == [{"name": "domain", "domains": ["example.com"], "not": True}]
+    assert (rule["blackout_dates"], rule["notes"], rule["window_minutes"]) == (
+        given["blackout_dates"],
+        given["notes"],
+        120,
+    )
+    assert (rule["owner"], len(rule["next_runs"]), rule["regret"]["percent"]) == ("owner@aum.example", 5, None)
+    wrong = client.patch(
+        at(f"rules/{rule['id']}/"), {"conditions": [{"name": "domain", "domains": []}]}, format="json"
+    ).json()
+    assert list(wrong["fields"]) == ["conditions.0"]
+
+
+def test_a_rule_is_estimated_copied_and_stands_in_its_ladder(client: APIClient) -> None:
+    rule = make_rule(client)
+    body = {"name": rule["name"], "action": "deactivate", "inactive_days": 90, "recurrence": "daily", "run_at": "03:00"}
+
+    estimate = client.post(at("rules/estimate/"), body, format="json")
+    refused = client.post(at("rules/estimate/"), {**body, "inactive_days": 0}, format="json")
+    copy = client.post(at(f"rules/{rule['id']}/duplicate/"))
+    client.patch(at(f"rules/{copy.json()['id']}/"), {"action": "deactivate"}, format="json")
+    ladders = client.get(at("rules/ladders/")).json()["results"]
+
+    assert estimate.status_code == 200, "the name may be that of a rule that exists"
+    assert estimate.json()["matches"] == 0
+    assert len(estimate.json()["next_runs"]) == 5
+    assert "deactivate managed users" in estimate.json()["sentence"]
+    assert (refused.status_code, list(refused.json()["fields"])) == (422, ["inactive_days"])
+    assert (copy.status_code, copy.json()["mode"], copy.json()["name"]) == (201, "safe", f"{rule['name']} (copy)")
+    assert copy["Location"] == at(f"rules/{copy.json()['id']}/")
+    assert [[rung["action"] for rung in ladder["rungs"]] for ladder in ladders] == [["suspend", "deactivate"]]
+
+
+def test_versions_say_what_changed(client: APIClient) -> None:
+    rule = make_rule(client)
+    client.patch(at(f"rules/{rule['id']}/"), {"inactive_days": 77}, format="json")
+
+    newest, first = client.get(at(f"rules/{rule['id']}/versions/")).json()["results"]
+
+    assert (newest["version"], first["version"]) == (2, 1)
+    assert [change["name"] for change in newest["changes"]] == ["inactive_days"]
 
 
 def test_pausing_is_a_field(client: APIClient) -> None:
@@ -373,16 +433,17 @@ def test_one_operator_confirms_by_count_and_password_and_never_by_token(client: 
         actor_text="Owner",
         name="Restore",
         action="restore",
-        plan_hash="a" * 64,
         people_count=3,
         held_reasons=[{"code": "token", "sentence": "Started by a token."}],
     )
+    held.plan_hash, _items, _people = planning.freeze(held)
+    held.save()
     _row, secret = create_token(
         organization=plain, operator=owner, scopes=["read", "approve"], actor=Actor.operator(owner)
     )
     script = APIClient(HTTP_AUTHORIZATION=f"Bearer {secret}")
     address = at(f"operations/{held.pk}/approve/")
-    body = {"plan_hash": "a" * 64, "confirm_count": 3, "password": "correct horse battery"}
+    body = {"plan_hash": held.plan_hash, "confirm_count": 3, "password": "correct horse battery"}
 
     assert client.get(at(f"operations/{held.pk}/")).json()["can"]["approve"] is True
     assert script.post(address, body, format="json").json()["code"] == "may_not_approve"

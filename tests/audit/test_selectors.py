@@ -16,7 +16,6 @@ from apps.audit.selectors import (
     EXPORT_COLUMNS,
     EventFilters,
     events,
-    events_before,
     events_of_operation,
     events_of_target,
     export_rows,
@@ -95,7 +94,7 @@ def test_pages_by_keyset_show_each_event_once_when_times_are_equal(organization:
     page = list(events(organization)[:2])
     while page:
         seen += [event.pk for event in page]
-        page = list(events_before(events(organization), page[-1].at, page[-1].pk)[:2])
+        page = list(events(organization, before=(page[-1].at, page[-1].pk))[:2])
 
     assert len(seen) == len(set(seen)) == 7
 

@@ -138,6 +138,15 @@ def test_secrets_are_masked_when_before_or_after_hold_them(organization: Organiz
     assert event.after == {"api_key": MASK, "nested": [{"Token": MASK, "owner": "anna"}], "password": ""}
 
 
+def test_values_that_are_equal_in_python_stay_apart_in_a_bulk(organization: Organization) -> None:
+    given: list[dict[str, Any]] = [{"x": 1}, {"x": True}, {"x": 1.0}, {"x": "1"}, {"x": "1"}, {}, {"token": "1"}]
+
+    record_many(organization=organization, rows=[row(number, after=after) for number, after in enumerate(given)])
+
+    kept = AuditEvent.objects.of(organization).order_by("id").values_list("after", flat=True)
+    assert [repr(after) for after in kept] == [repr(after) for after in [*given[:-1], {"token": MASK}]]
+
+
 def test_http_request_id_is_added_when_there_is_one(organization: Organization) -> None:
     token = request_id.set("req-1")
     try:

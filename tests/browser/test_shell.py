@@ -120,7 +120,7 @@ def test_everything_is_reached_without_script(
     page.get_by_role("link", name="Replace").click()
     expect(page.get_by_role("heading", name="Configure Atlassian API credentials")).to_be_visible()
     page.goto("/o/acme/audit/?view=detail")
-    expect(page.get_by_text("sync.finished")).to_be_visible()
+    expect(page.get_by_text("Sync finished").first).to_be_visible()
 
 
 def test_keyboard_menu_dialog_and_drawer(

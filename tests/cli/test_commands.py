@@ -9,15 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from cryptography.fernet import Fernet
+from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import BinaryField
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
 from apps.audit.services import seal
-from apps.operators.models import ApiToken, Operator
+from apps.autoactivate import crypto as inbound_crypto
+from apps.autoactivate.models import InboundSource
+from apps.notifications.models import AlertChannel, MailSettings
+from apps.operators.adapters import MfaAdapter
+from apps.operators.models import ApiToken, IdentityProvider, Operator
 from apps.operators.selectors import hash_secret
 from apps.organizations import crypto
 from apps.organizations.models import Credential, Organization
@@ -263,22 +270,86 @@ def test_verify_fails_on_a_changed_row(aum: Callable[..., Any], plain: Organizat
     assert "edited" in broken.out
 
 
-def test_keys_are_rotated(aum: Callable[..., Any], plain: Organization, settings: Any) -> None:
+def test_keys_are_rotated(
+    aum: Callable[..., Any], plain: Organization, operators: Callable[..., Any], settings: Any
+) -> None:
+    """Whatever is encrypted, wherever it lies: the old key can go afterwards."""
     old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
-    settings.AUM_ENCRYPTION_KEYS = [old]
-    row = Credential.objects.create(
-        organization=plain, kind="api_key", encrypted_value=crypto.encrypt("secret"), set_at=timezone.now(), set_by="x"
-    )
+    settings.AUM_ENCRYPTION_KEYS, settings.AUM_INBOUND_KEYS = [old], []
+    now, adapter = timezone.now(), MfaAdapter()
+    operator = operators(plain, "owner@example.com", "owner")
+    stored: list[tuple[Any, str, Callable[[bytes], str]]] = [
+        (
+            Credential(organization=plain, kind="api_key", set_at=now, set_by="x"),
+            "encrypted_value",
+            crypto.decrypt,
+        ),
+        (
+            IdentityProvider(name="x", issuer="https://x.example", client_id="x", secret_set_at=now),
+            "encrypted_client_secret",
+            crypto.decrypt,
+        ),
+        (MailSettings(organization=plain), "encrypted_password", crypto.decrypt),
+        (
+            AlertChannel(
+                organization=plain,
+                name="x",
+                kind="webhook",
+                address_hint="x",
+                edited_by_text="x",
+                edited_at=now,
+                last_alert_at=now,
+                encrypted_secret=crypto.encrypt("secret"),
+            ),
+            "encrypted_address",
+            crypto.decrypt,
+        ),
+        (
+            InboundSource(organization=plain, kind="slack", key="k1", api_token=crypto.encrypt("secret")),
+            "encrypted_secret",
+            inbound_crypto.decrypt,
+        ),
+    ]
+    for row, column, decrypt in stored:
+        setattr(row, column, (inbound_crypto if decrypt is inbound_crypto.decrypt else crypto).encrypt("secret"))
+        row.save()
+    app = Authenticator.objects.create(user=operator, type="totp", data={"secret": adapter.encrypt("secret")})
     settings.AUM_ENCRYPTION_KEYS = [new, old]
 
-    assert aum("rotate-key", "--json").data == {"rotated": 1}
+    assert aum("rotate-key", "--json").data == {"rotated": 8}
 
     settings.AUM_ENCRYPTION_KEYS = [new]
-    row.refresh_from_db()
-    assert row.encrypted_value is not None
-    assert crypto.decrypt(row.encrypted_value) == "secret"
+    for row, column, decrypt in stored:
+        row.refresh_from_db()
+        assert decrypt(bytes(getattr(row, column))) == "secret", row
+    app.refresh_from_db()
+    assert adapter.decrypt(app.data["secret"]) == "secret"
+    assert crypto.decrypt(bytes(stored[3][0].encrypted_secret)) == "secret"
+    assert crypto.decrypt(bytes(stored[4][0].api_token)) == "secret"
     settings.AUM_ENCRYPTION_KEYS = [old]
     assert "cannot be decrypted" in aum("rotate-key", code=1).err
+
+
+def test_no_encrypted_column_is_forgotten_by_the_rotation() -> None:
+    known = {
+        "organizations.Credential.encrypted_value",
+        "operators.IdentityProvider.encrypted_client_secret",
+        "notifications.MailSettings.encrypted_password",
+        "notifications.AlertChannel.encrypted_address",
+        "notifications.AlertChannel.encrypted_secret",
+        "notifications.AlertChannel.encrypted_old_secret",
+        "autoactivate.InboundSource.encrypted_secret",
+        "autoactivate.InboundSource.previous_encrypted",
+        "autoactivate.InboundSource.api_token",
+    }
+    found = {
+        f"{model._meta.label}.{field.name}"
+        for model in apps.get_models()
+        for field in model._meta.concrete_fields
+        if isinstance(field, BinaryField) and model._meta.app_label not in ("audit", "users")
+    }
+
+    assert found == known
 
 
 def test_doctor_names_what_is_wrong_and_what_to_do(aum: Callable[..., Any], plain: Organization, settings: Any) -> None:

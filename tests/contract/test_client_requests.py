@@ -98,6 +98,8 @@ USES = [
     Use("jira_server_info", lambda c: c.jira_server_info()),
     Use("jira_users", lambda c: c.jira_users_search(start_at=1000)),
     Use("jira_projects", lambda c: list(c.projects())),
+    Use("jira_fields", lambda c: c.fields()),
+    Use("jira_search", lambda c: list(c.iter_issues("project = HELP", request_type_field="customfield_10010"))),
     Use("jira_application_roles", lambda c: c.application_roles()),
     Use("service_desks", lambda c: list(c.service_desks())),
     Use("request_types", lambda c: list(c.request_types("3"))),
@@ -143,11 +145,13 @@ def _answer(request: Any) -> tuple[int, dict[str, str], str]:
     asked = dict(parse_qsl(urlsplit(request.url).query))
     body = json.loads(request.body) if request.body else {}
     offset = asked.get("startAt") or asked.get("start")
-    is_second = "cursor" in asked or "cursor" in body or (offset is not None and offset != "0")
+    is_second = bool({"cursor", "nextPageToken"} & {*asked, *body}) or (offset is not None and offset != "0")
     answer = {
         "data": [{name: f"{value}2" if is_second else value for name, value in _ROW.items()}],
         "links": {"next": None if is_second else "opaque/cursor+1="},
         "values": [] if is_second else [_ROW],
+        "issues": [{"id": "2" if is_second else "1", "key": "K-1"}],
+        **({} if is_second else {"nextPageToken": "more"}),
         "count": 3,
         **_ROW,
         "permissions": {},
@@ -160,7 +164,7 @@ def _answer(request: Any) -> tuple[int, dict[str, str], str]:
         answer["data"] = {"product_access": [{"id": ARI, "key": "c" if is_second else "j"}]}
     elif re.search(r"/v1/orgs/[^/]+$|/groups/1[^/]+$|/users/712020[^/]*$", unquote(path)):
         answer["data"] = _ROW
-    bare = path.endswith(("/rest/api/3/users/search", "/applicationrole"))
+    bare = path.endswith(("/rest/api/3/users/search", "/applicationrole", "/rest/api/3/field"))
     return 200, {}, json.dumps([_ROW] if bare else answer)
 
 

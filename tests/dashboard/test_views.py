@@ -7,24 +7,29 @@ from collections.abc import Callable
 from datetime import time, timedelta
 
 import pytest
+import responses
 from django.db import connection
 from django.http import QueryDict
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import get_resolver, reverse
+from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
+from pytest_django import Settings
 
 from apps.audit.models import AuditEvent
 from apps.audit.services import record
-from apps.dashboard.selectors import distribution, insights, seats
+from apps.dashboard import heartbeat
+from apps.dashboard.selectors import distribution, partition_lines
 from apps.operations.models import Operation, OperationItem
 from apps.operators.models import Operator, Role
 from apps.operators.permissions import ROLE_PERMISSIONS
-from apps.organizations.models import Alert, CapabilityCheck, Credential, Organization
+from apps.organizations.models import Alert, CapabilityCheck, Credential, Organization, RatePause
 from apps.organizations.recorder import Actor
 from apps.organizations.services import raise_alert
+from apps.rules.models import CleanupRule
 from apps.rules.services import create_rule
 from apps.rules.values import RuleInput
+from apps.savings.selectors import insights
 from apps.users.models import Account, SyncRun
 from apps.users.predicates import Context
 from apps.users.selectors import AccountFilters, count_exactly, dashboard_counts
@@ -65,8 +70,12 @@ def test_each_figure_equals_the_list_it_opens(synced: Organization, days: int) -
 
     assert found == shown
     assert sum(shown.values()) == counts.total
-    assert [_listed(synced, row.query) for row in seats(counts)] == [row.held for row in seats(counts)]
-    assert [_listed(synced, row.list_query) for row in insights(counts)] == [row.count for row in insights(counts)]
+    assert [_listed(synced, row.query) for row in partition_lines(counts)] == [
+        row.count for row in partition_lines(counts)
+    ]
+    about_people = [row for row in insights(synced, days) if row.params]
+    assert [_listed(synced, row.list_query) for row in about_people] == [row.count for row in about_people]
+    assert len(about_people) >= 9
 
 
 def test_dashboard_shows_figures_insights_and_activity(synced: Organization, client_of: ClientOf) -> None:
@@ -118,12 +127,9 @@ def test_banner_tells_the_state_of_the_connection(
     assert expected in page.content.decode()
 
 
-@pytest.mark.parametrize("name", ["dashboard:dashboard", "dashboard:audit", "dashboard:alerts"])
-def test_pages_ask_as_many_queries_for_twenty_rows_as_for_two(
-    organization: Organization, client_of: ClientOf, name: str
-) -> None:
+def test_pages_ask_as_many_queries_for_twenty_rows_as_for_two(organization: Organization, client_of: ClientOf) -> None:
     client = client_of(organization, Role.OWNER)
-    url = reverse(name, args=[organization.slug])
+    urls = [reverse(f"dashboard:{name}", args=[organization.slug]) for name in ("dashboard", "audit", "alerts")]
 
     def fill(numbers: range) -> None:
         for number in numbers:
@@ -133,11 +139,14 @@ def test_pages_ask_as_many_queries_for_twenty_rows_as_for_two(
             values = RuleInput(name=f"Rule {number}", inactive_days=60, run_at=time(6))
             create_rule(organization=organization, values=values, actor=Actor.system(), operator=Operator.objects.get())
 
-    def count() -> int:
-        client.get(url)  # figures and counts of the navigation come from the cache from now on
-        with CaptureQueriesContext(connection) as captured:
-            assert client.get(url).status_code == 200
-        return len(captured)
+    def count() -> dict[str, int]:
+        found = {}
+        for url in urls:
+            client.get(url)  # figures and counts of the navigation come from the cache from now on
+            with CaptureQueriesContext(connection) as captured:
+                assert client.get(url).status_code == 200
+            found[url] = len(captured)
+        return found
 
     fill(range(1, 3))
     few = count()
@@ -174,6 +183,49 @@ def test_detailed_view_asks_as_many_queries_for_twenty_rows_as_for_two(
     fill(18)
 
     assert count() == few
+
+
+def test_a_cards_list_asks_as_many_queries_for_twenty_rows_as_for_two(
+    organization: Organization, client_of: ClientOf
+) -> None:
+    client = client_of(organization, Role.VIEWER)
+    url = reverse("dashboard:audit-card", args=[organization.slug, "total"])
+
+    def fill(numbers: range) -> None:
+        for number in numbers:
+            OperationItem.objects.create(
+                organization=organization,
+                operation=_operation(organization, number),
+                subject=f"a{number}",
+                action="suspend",
+            )
+
+    def count() -> int:
+        client.get(url)
+        with CaptureQueriesContext(connection) as captured:
+            assert client.get(url).status_code == 200
+        return len(captured)
+
+    fill(range(1, 3))
+    few = count()
+    fill(range(3, 21))
+
+    assert count() == few
+
+
+def test_long_stretches_of_success_are_folded(organization: Organization, client_of: ClientOf) -> None:
+    at = timezone.now().replace(hour=0, minute=0, second=0) - timedelta(days=1)
+    for number in range(1, 11):
+        status = "failed" if number == 3 else "succeeded"
+        _operation(organization, number, status=status, created_at=at + timedelta(minutes=number))
+
+    text = client_of(organization, Role.VIEWER).get(reverse("dashboard:audit", args=[organization.slug]))
+
+    before, _, rest = text.content.decode().partition('<details class="stretch">')
+    folded, _, after = rest.partition('class="dot danger"')
+    assert "4 more operations, all successful" in folded
+    # The row of the failure begins before its sign.
+    assert [part.count('<details class="oprow"') for part in (before, folded, after)] == [3, 4 + 1, 2]
 
 
 def test_timeline_pages_through_everything_once(organization: Organization, client_of: ClientOf) -> None:
@@ -265,9 +317,10 @@ def test_figures_of_the_day_equal_their_lists(organization: Organization, client
     figures = re.findall(r'class="card stat" href="([^"]+)"><span class="k">[^<]+</span><span class="v">(\d+)', text)
 
     assert [count for _, count in figures] == ["4", "2", "1", "1", "0"]
-    for query, count in figures[:4]:
-        listed = client.get(url + query.replace("&amp;", "&")).content.decode()
+    for (card, count), status in zip(figures, ("", "success", "failed", "progress"), strict=False):
+        listed = client.get(url, {"when": "24h", "status": status}).content.decode()
         assert listed.count('class="oprow"') == int(count)
+        assert client.get(card).status_code == 200
 
 
 def test_a_timeline_row_opens_to_its_users(organization: Organization, client_of: ClientOf) -> None:
@@ -333,7 +386,7 @@ def test_verify_reads_the_chain_only_when_asked(organization: Organization, clie
     client = client_of(organization, Role.VIEWER)
     url = reverse("dashboard:audit-verify", args=[organization.slug])
 
-    asked, done = client.get(url), client.post(url)
+    asked, done = client.get(url), client.post(url, follow=True)
 
     assert "Not verified on this page yet" in asked.content.decode()
     assert "The log is as it was written." in done.content.decode()
@@ -412,17 +465,19 @@ def test_an_alert_is_closed_by_those_who_may(organization: Organization, client_
 
 
 def test_help_ticks_what_is_done(synced: Organization, client_of: ClientOf) -> None:
-    text = client_of(synced, Role.VIEWER).get(reverse("dashboard:help", args=[synced.slug])).content.decode()
+    text = client_of(synced, Role.VIEWER).get(reverse("dashboard:help-setup", args=[synced.slug])).content.decode()
 
-    assert 'Read the directory<span class="vh">, done</span>' in text
-    assert 'Make a first rule in Safe mode<span class="vh">, to do</span>' in text
+    assert 'First sync<span class="vh">, done</span>' in text
+    assert 'First rule, in Safe mode<span class="vh">, to do</span>' in text
 
 
-def _own_routes() -> list[tuple[str, object]]:
-    found = []
+def _own_routes() -> list[tuple[str, URLPattern]]:
+    found: list[tuple[str, URLPattern]] = []
     for namespace in ("dashboard", "organizations"):
         _prefix, resolver = get_resolver().namespace_dict[namespace]
-        found += [(f"{namespace}:{pattern.name}", pattern) for pattern in resolver.url_patterns]
+        for pattern in resolver.url_patterns:
+            assert isinstance(pattern, URLPattern)
+            found.append((f"{namespace}:{pattern.name}", pattern))
     return found
 
 
@@ -434,7 +489,7 @@ def test_every_page_refuses_the_roles_without_its_permission(
 
     for name, pattern in _own_routes():
         permission = pattern.callback.required_permission  # type: ignore[attr-defined]
-        arguments = [organization.slug, *([1] if pattern.pattern.converters else [])]  # type: ignore[attr-defined]
+        arguments = [organization.slug, *(1 for _ in pattern.pattern.converters)]
         response = client.get(reverse(name, args=arguments))
         is_refused = response.status_code == 403
         assert is_refused == (permission not in ROLE_PERMISSIONS[role]), name
@@ -445,7 +500,7 @@ def test_strangers_and_anonymous_people_see_nothing(organization: Organization, 
     stranger = client_of(other, Role.OWNER)
 
     for name, pattern in _own_routes():
-        arguments = [organization.slug, *([1] if pattern.pattern.converters else [])]  # type: ignore[attr-defined]
+        arguments = [organization.slug, *(1 for _ in pattern.pattern.converters)]
         url = reverse(name, args=arguments)
         assert stranger.get(url).status_code == 404, name
         answer = Client().get(url)
@@ -462,9 +517,69 @@ def test_health_asks_no_database_and_readiness_is_not_for_everybody(db: None) ->
     with CaptureQueriesContext(connection) as captured:
         assert client.get("/healthz").status_code == 200
     assert len(captured) == 0
-    assert client.get("/readyz").json() == {"database": True, "queue": True}
+    assert client.get("/readyz").json() == {"database": True, "queue": True, "workers": False, "old_syncs": []}
+    heartbeat.beat()
+    assert client.get("/readyz").json()["workers"] is True
     assert client.get("/readyz", REMOTE_ADDR="203.0.113.9").status_code == 404
     assert client.get("/readyz", headers={"X-Forwarded-For": "203.0.113.9"}).status_code == 404
+
+
+def test_what_can_do_harm_asks_again_who_one_is_and_what_stops_harm_does_not(
+    organization: Organization, client_of: ClientOf, operators: Callable[..., Operator], settings: Settings
+) -> None:
+    owner, approver = client_of(organization, Role.OWNER), client_of(organization, Role.APPROVER)
+    author = operators(organization, "author@example.com", Role.ADMIN)
+    values = RuleInput(name="Idle", inactive_days=60, run_at=time(6))
+    rule = create_rule(organization=organization, values=values, actor=Actor.system(), operator=author)
+    held = _operation(organization, 7, status=Operation.Status.HELD, actor=author, plan_hash="a" * 64)
+    settings.AUM_REAUTHENTICATE_MINUTES = 0
+
+    def asks(client: Client, path: str, method: str = "post", **fields: str) -> bool:
+        answer = getattr(client, method)(f"/o/{organization.slug}/{path}", fields)
+        return answer.status_code == 302 and answer["Location"].startswith("/reauthenticate/")
+
+    assert asks(owner, "runs/7/apply/")
+    assert asks(approver, f"runs/{held.number}/approve/", plan_hash="a" * 64)
+    assert asks(owner, "settings/connection/replace/", api_key="new")
+    assert asks(owner, "settings/connection/replace/", "get")
+    assert asks(owner, "settings/people/")
+    assert not asks(owner, f"rules/{rule.pk}/run/")
+    CleanupRule.objects.filter(pk=rule.pk).update(mode=CleanupRule.Mode.LIVE)
+    assert asks(owner, f"rules/{rule.pk}/run/")
+    assert not asks(owner, "settings/stop/", reason="Something is wrong")
+    assert asks(owner, "settings/stop/", reason="All is well")
+    organization.refresh_from_db()
+    assert organization.is_killed
+    # A secret is not kept in the session.
+    assert "new" not in str(dict(owner.session))
+
+
+def test_figures_tell_of_runs_waits_and_alerts_and_not_everybody(organization: Organization) -> None:
+    raise_alert(organization=organization, kind="x", severity="warning", title="Look", detail="here")
+    RatePause.objects.create(organization=organization, family="users", until=timezone.now() + timedelta(seconds=60))
+    heartbeat.beat()
+    client = Client()
+
+    text = client.get("/metrics").content.decode()
+
+    assert 'aum_alerts_open{organization="acme",severity="warning"} 1.0' in text
+    assert re.search(r'aum_atlassian_pause_seconds\{organization="acme"\} [56]\d\.', text)
+    assert re.search(r'aum_queue_length\{queue="operations"\} \d+\.', text)
+    assert re.search(r"^aum_heartbeat_age_seconds \d+\.", text, re.MULTILINE)
+    assert client.get("/metrics", REMOTE_ADDR="203.0.113.9").status_code == 404
+
+
+def test_silence_is_heard_outside_only_while_all_is_well(organization: Organization, settings: Settings) -> None:
+    settings.AUM_HEARTBEAT_URL = "http://127.0.0.1:9/alive"
+    with responses.RequestsMock() as fake:
+        fake.get("http://127.0.0.1:9/alive", status=200)
+        heartbeat.beat()
+        assert len(fake.calls) == 1
+        SyncRun.objects.create(
+            organization=organization, status="succeeded", finished_at=timezone.now() - timedelta(days=3)
+        )
+        heartbeat.beat()
+        assert len(fake.calls) == 1
 
 
 def test_api_reference_needs_no_inline_code(organization: Organization, client_of: ClientOf) -> None:

@@ -19,7 +19,13 @@ from apps.users.services import request_sync, run_sync
 def organization(transactional_db: None, sandbox: Sandbox, connect: Callable[..., Organization]) -> Organization:
     """Connected and synced; limits that do not trip unless a test sets them."""
     organization = connect(
-        sandbox, max_count=200, max_share_percent=90, max_per_day=240, activity_margin_hours=0, calls_in_flight=8
+        sandbox,
+        max_count=200,
+        max_share_percent=90,
+        max_group_share_percent=100,
+        max_per_day=240,
+        activity_margin_hours=0,
+        calls_in_flight=8,
     )
     run = request_sync(organization=organization, actor=Actor.system())
     finished = run_sync(run.pk, budget_seconds=None, wait_here=True)

@@ -22,6 +22,7 @@ from apps.users.models import (
     ClaimStatus,
     DirectoryMembership,
     Group,
+    ManagementSource,
     MembershipStatus,
     ProtectedGroup,
 )
@@ -95,7 +96,9 @@ def people(organization: Organization, count: int, **fields: Any) -> list[Accoun
     inside = DirectoryMembership.objects.filter(directory=directory, status=wanted["membership_status"])
     several = DirectoryMembership.objects.exclude(directory=directory)
     found = Account.objects.of(organization).filter(pk__in=inside.values("account"), **wanted)
-    found = found.exclude(protected_q(organization)).exclude(pk__in=several.values("account")).order_by("pk")
+    # Atlassian refuses some changes of people from an identity provider; keys depend on the order of the merge.
+    found = found.exclude(protected_q(organization)).exclude(management_source=ManagementSource.SYNCED)
+    found = found.exclude(pk__in=several.values("account")).order_by("account_id")
     assert found.count() >= count
     return list(found[:count])
 
@@ -169,7 +172,7 @@ def test_people_are_removed_from_several_groups_and_given_back_by_undo(
     assert sandbox.control.get("state") == before
 
 
-def test_undo_leaves_who_was_taken_out_by_somebody_else(
+def test_undo_leaves_who_was_taken_out_by_a_later_run(
     sandbox: Sandbox, organization: Organization, act: Act, execute: Run, undo: Run
 ) -> None:
     chosen = people(organization, 2)
@@ -181,7 +184,8 @@ def test_undo_leaves_who_was_taken_out_by_somebody_else(
     undone = undo(operation)
 
     found = dict(undone.items.values_list("subject", "outcome"))
-    assert found == {chosen[0].account_id: "already_so", chosen[1].account_id: "done"}
+    assert found == {chosen[1].account_id: "done"}
+    assert undone.left_out == {"changed_later": 1}
 
 
 def test_undo_of_an_add_takes_nothing_from_who_is_protected_by_now(

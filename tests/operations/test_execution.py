@@ -9,12 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.utils import timezone
+from pytest_django import Settings
 
 from apps.operations import services
 from apps.operations.models import Operation, OperationItem
 from apps.operations.selection import AccountsSelection, IdleSelection
-from apps.operations.services import claims, execution
+from apps.operations.services import claims, execution, undo
 from apps.operators.models import Operator
 from apps.organizations.models import Credential, Organization
 from apps.organizations.recorder import Actor
@@ -81,6 +83,20 @@ def test_kill_switch_stops_before_the_next_call_and_release_goes_on(
     assert effective_writes(sandbox) == []
 
     release_kill_switch(organization=organization, reason="it was the weather", actor=SYSTEM)
+    execute(operation)
+    assert operation.status == Operation.Status.SUCCEEDED
+
+
+def test_nobody_is_written_on_a_reading_that_is_too_old(
+    sandbox: Sandbox, plan: Plan, execute: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = plan()
+    with monkeypatch.context() as patched:
+        patched.setattr(execution, "RECHECK_SECONDS", -1.0)
+        services.execute_operation(operation.pk, budget_seconds=0.3)
+    assert effective_writes(sandbox) == []
+    assert not operation.items.filter(status="pending", written_at__isnull=False).exists()
+
     execute(operation)
     assert operation.status == Operation.Status.SUCCEEDED
 
@@ -192,12 +208,17 @@ def test_undo_shows_what_somebody_else_changed_and_leaves_it(
     sandbox.control.post("mutate", {"account": subject, "status": "deactivated"})
     other = operation.items.exclude(subject=subject).order_by("-id")[0].subject
     sandbox.control.post("mutate", {"account": other, "status": "active"})
+    # As a sync tells it that met this person active, and suspended again by somebody since.
+    third = operation.items.exclude(subject__in=[subject, other]).order_by("-id")[0].subject
+    Account.objects.filter(account_id=third).update(status_changed_at=timezone.now() + timedelta(minutes=2))
 
     undo = services.undo_operation(operation=operation, actor=Actor.operator(author), operator=author)
     services.run_planning(undo.pk)
     execute(undo)
 
     assert outcomes_of(undo, other) <= {Outcome.ALREADY_SO, Outcome.SKIPPED_CONFLICT}
+    assert outcomes_of(undo, third) == {Outcome.SKIPPED_CONFLICT}
+    assert set(sandbox.control.get(f"state/account/{third}")["directories"].values()) == {"suspended"}
     assert undo.items.filter(outcome=Outcome.DONE).count() > 10
 
 
@@ -319,3 +340,83 @@ def test_second_planning_and_second_execution_change_nothing(sandbox: Sandbox, p
     assert operation.plan_hash == digest
     assert len(effective_writes(sandbox)) == writes
     assert Counter(operation.items.values_list("status", flat=True)) == {"finished": operation.planned_count}
+
+
+def test_a_worker_whose_clock_is_ahead_takes_nothing_from_one_that_lives(plan: Plan) -> None:
+    operation = plan()
+    claim = claims.claim_chunk(operation.pk, 5)
+    assert claims.may_write(claim.items[0], claim.token)
+
+    with time_machine.travel(timezone.now() + timedelta(minutes=15)):
+        claims.recover_expired(operation.pk)
+        assert not execution._become_driver(operation.pk)
+        assert not claims.claim_doubts(operation.pk, 50).items
+
+    held = operation.items.filter(lease_token=claim.token)
+    assert list(held.values_list("status", flat=True).distinct()) == ["claimed"]
+    assert held.count() == 5
+
+
+def _stopped_halfway(sandbox: Sandbox, plan: Plan, execute: Run) -> tuple[Operation, OperationItem]:
+    """A run whose key stopped working between two paths of one person's product; it waits."""
+    everybody = AccountsSelection(tuple(Account.objects.filter(kind=1).values_list("account_id", flat=True)))
+    preview = plan("remove_product_access", everybody, products=("jira",), mode="safe")
+    item = max(preview.items.all(), key=lambda one: len(one.parameters["paths"]))
+    paths = item.parameters["paths"]
+    assert len(paths) > 1
+    operation = plan("remove_product_access", AccountsSelection((item.subject,)), products=("jira",))
+    last = paths[-1]
+    where = f"/groups/{last['group']}/memberships" if last["kind"] == "group" else "/roles/revoke"
+    sandbox.control.post("faults", {"kind": "error", "status": 401, "body": "json", "path": where})
+    execute(operation)
+    assert operation.status == Operation.Status.WAITING
+    assert not operation.items.exclude(outcome="").exists()
+    sandbox.control.post("faults", {"clear": True})
+    Credential.objects.filter(organization=operation.organization).update(is_valid=True)
+    time.sleep(1.1)
+    return operation, item
+
+
+def test_product_access_of_several_paths_goes_on_after_the_key_was_replaced_halfway(
+    sandbox: Sandbox, plan: Plan, execute: Run
+) -> None:
+    operation, item = _stopped_halfway(sandbox, plan, execute)
+
+    execute(operation)
+
+    assert outcomes_of(operation, item.subject) == {Outcome.DONE}
+    assert operation.status == Operation.Status.SUCCEEDED
+
+
+def test_a_run_that_is_stopped_halfway_through_a_person_says_so_and_can_be_undone(
+    sandbox: Sandbox, plan: Plan, execute: Run, settings: Settings
+) -> None:
+    settings.AUM_READ_BACK_DELAY_SECONDS = 3600
+    operation, item = _stopped_halfway(sandbox, plan, execute)
+    in_part = operation.items.get(subject=item.subject, status="in_doubt")
+
+    services.cancel_operation(operation=operation, actor=Actor.system())
+    settings.AUM_READ_BACK_DELAY_SECONDS = 0
+    operation.items.update(next_read_at=timezone.now())
+    execute(operation)
+
+    in_part.refresh_from_db()
+    assert in_part.outcome == Outcome.UNRESOLVED
+    assert "half done" in in_part.detail
+    assert in_part in undo.changed_items([operation])
+    assert operation.status == Operation.Status.CANCELLED
+
+
+def test_a_run_whose_atlassian_is_out_of_reach_gives_its_worker_to_others(
+    sandbox: Sandbox, plan: Plan, execute: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "TROUBLED_CHUNKS", 1)
+    operation = plan()
+    sandbox.control.post("faults", {"kind": "reset", "path": "users/search"})
+
+    execute(operation)
+
+    assert operation.status == Operation.Status.WAITING
+    assert operation.waiting_until is not None
+    assert operation.driven_at is None
+    assert not operation.items.exclude(status="pending").exists()

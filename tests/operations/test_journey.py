@@ -146,11 +146,17 @@ def test_lost_answers_are_resolved_by_reading(sandbox: Sandbox, plan: Plan, exec
     sandbox.control.post(
         "faults", {"kind": "lost_answer", "method": "POST", "path": "/suspend", "probability": 0.3, "seed": 5}
     )
+    # And some that never arrived: nobody may count as done because the call was sent.
+    sandbox.control.post(
+        "faults", {"kind": "reset", "method": "POST", "path": "/suspend", "probability": 0.3, "seed": 6, "count": 4}
+    )
     operation = execute(plan())
 
     assert operation.status == Operation.Status.SUCCEEDED, Counter(operation.items.values_list("outcome", "detail"))
     writes = Counter((entry["account"], entry["path"]) for entry in effective_writes(sandbox))
     assert max(writes.values()) == 1
+    done = operation.items.filter(outcome=OperationItem.Outcome.DONE).values_list("subject", flat=True)
+    assert set(done) == {account for account, _ in writes}
 
 
 def test_product_access_is_left_by_every_path_and_given_back(

@@ -12,6 +12,7 @@ import time_machine
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
@@ -22,7 +23,7 @@ from apps.operators.models import ApiToken, Grant, Operator
 from apps.organizations.models import Alert, Directory, Organization
 from apps.organizations.recorder import Actor
 from apps.organizations.services import LOOSER_WHEN_GREATER, SETTINGS_FIELDS, update_settings
-from apps.users.models import Group, ProtectedGroup
+from apps.users.models import Account, AccountKind, Group, ProtectedGroup
 from apps.users.services import protect_group, unprotect_group
 from aum.common.errors import InvalidInput, NotAllowed
 
@@ -97,6 +98,7 @@ def safeguards_form(organization: Organization, **changes: Any) -> dict[str, str
 TIGHTER = {
     "max_count": 400,
     "max_share_percent": Decimal(9),
+    "max_group_share_percent": 40,
     "max_per_day": 900,
     "max_failure_percent": 20,
     "activity_margin_hours": 72,
@@ -106,10 +108,12 @@ TIGHTER = {
     "snooze_days": 40,
     "held_plan_days": 3,
     "preview_hours": 12,
+    "max_regret_percent": 5,
 }
 LOOSER = {
     "max_count": 600,
     "max_share_percent": Decimal(11),
+    "max_group_share_percent": 60,
     "max_per_day": 1100,
     "max_failure_percent": 30,
     "activity_margin_hours": 24,
@@ -119,17 +123,21 @@ LOOSER = {
     "snooze_days": 20,
     "held_plan_days": 6,
     "preview_hours": 48,
+    "max_regret_percent": 15,
+    "allow_delete_rules": True,
 }
 
 
 def test_every_safeguard_is_tried_here() -> None:
-    assert set(TIGHTER) == set(LOOSER) == set(LOOSER_WHEN_GREATER)
+    # Deletion by rules is off until somebody asks for it, so nothing is tighter than what a new organisation has.
+    assert set(TIGHTER) | {"allow_delete_rules"} == set(LOOSER) == set(LOOSER_WHEN_GREATER)
     assert SETTINGS_FIELDS - set(LOOSER_WHEN_GREATER) == {
         "name",
         "timezone",
         "currency",
         "calls_in_flight",
         "sync_hour_utc",
+        "catch_up_hours",
     }
 
 
@@ -355,7 +363,7 @@ def test_approval_is_refused_when_the_value_changed_since(
 
 
 def test_nothing_happens_before_the_hour_is_over(acme: Organization, author: Operator, approver: Operator) -> None:
-    with time_machine.travel("2026-11-25T14:10:00+00:00", tick=False) as clock:
+    with time_machine.travel(timezone.now(), tick=False) as clock:
         change = pending(acme, author, max_count=600, max_share_percent="12.5")
         clock.shift(timedelta(hours=30))
         assert services.apply_due_changes() == 0
@@ -603,3 +611,68 @@ def test_markup_in_a_reason_is_text(acme: Organization, author: Operator, approv
     )
 
     assert "<script>alert(1)" not in signed_in(approver).get("/o/acme/approvals/").content.decode()
+
+
+# --- marks of groups and accounts, and rules ------------------------------------------------------------------------
+
+
+def test_licence_only_and_kind_wait_for_another_person_and_come_back_at_once(
+    acme: Organization, author: Operator, approver: Operator, group: Group, client: Client
+) -> None:
+    states = {"account_status": 1, "membership_status": 1, "claim_status": 1, "management_source": 0}
+    bot = Account.objects.create(
+        organization=acme, account_id="bot-1", name="Build bot", kind=AccountKind.BOT, **states
+    )
+    client.force_login(author)
+    pages = [
+        reverse("operations:licence_only", args=[acme.slug, group.pk]),
+        reverse("operations:kind", args=[acme.slug, bot.pk]),
+    ]
+    for page in pages:
+        assert client.get(page).status_code == 200
+        assert client.post(page, {"reason": " "}).status_code == 422
+        assert client.post(page, {"reason": "Needed for the clean-up"}).status_code == 302
+    changes = list(SafeguardChange.objects.of(acme).order_by("pk"))
+    assert [change.kind for change in changes] == ["licence_only", "release_kind"]
+    group.refresh_from_db()
+    bot.refresh_from_db()
+    assert not group.is_licence_only
+    assert not bot.is_kind_released
+
+    for change in changes:
+        with pytest.raises(services.MayNotDecide):
+            services.approve_change(change=change, operator=author, actor=Actor.operator(author))
+        services.approve_change(change=change, operator=approver, actor=Actor.operator(approver))
+    assert services.apply_due_changes() == 0
+    with time_machine.travel(timezone.now() + timedelta(hours=1, seconds=1)):
+        assert services.apply_due_changes() == 2
+    group.refresh_from_db()
+    bot.refresh_from_db()
+    assert group.is_licence_only
+    assert bot.is_kind_released
+
+    for page in pages:
+        assert client.post(page, {"reason": "No longer"}).status_code == 302
+    group.refresh_from_db()
+    bot.refresh_from_db()
+    assert not group.is_licence_only
+    assert not bot.is_kind_released
+
+
+def test_rest_proposes_and_decides_but_never_by_a_token(
+    acme: Organization, author: Operator, approver: Operator, group: Group, client: Client
+) -> None:
+    address = f"/api/v1/organizations/{acme.slug}/safeguard-changes/"
+    asked = {"kind": "licence_only", "group": group.pk, "reason": "Only the licence"}
+
+    client.force_login(author)
+    answer = client.post(address, asked, content_type="application/json")
+
+    assert answer.status_code == 201, answer.content
+    mine = client.post(f"{address}{answer.json()['id']}/approve/", content_type="application/json")
+    assert mine.status_code == 403
+    client.force_login(approver)
+    approved = client.post(f"{address}{answer.json()['id']}/approve/", content_type="application/json")
+    assert (approved.status_code, approved.json()["status"]) == (200, "approved")
+    assert client.get(address, {"status": "approved"}).json()["results"][0]["group"] == group.pk
+    assert client.post(address, asked, content_type="application/json").status_code == 403

@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
-from apps.operations.models import Operation, OperationItem
+from apps.operations.models import LeftOut, Operation, OperationItem
+from apps.operations.planning import LEFT_OUT_LABELS
 from apps.operations.selection import AccountsSelection
 from apps.operations.services import apply_preview, run_planning
 from apps.operators.models import Operator
@@ -130,7 +131,9 @@ def some(organization: Organization, count: int = 3) -> AccountsSelection:
 def test_selected_people_become_a_preview_and_nothing_is_written(organization: Organization, browser: Client) -> None:
     chosen = people(organization, 2)
 
-    answer = browser.post("/o/acme/runs/new/", {"action": "suspend", "accounts": [row.pk for row in chosen]})
+    answer = browser.post(
+        "/o/acme/runs/new/", {"action": "suspend", "scope": "all", "accounts": [row.pk for row in chosen]}
+    )
 
     operation = Operation.objects.get()
     run_planning(operation.pk)
@@ -188,7 +191,7 @@ def test_person_of_another_organisation_cannot_be_selected(
         claim_status=1,
     )
 
-    browser.post("/o/acme/runs/new/", {"action": "suspend", "accounts": [foreign.pk]})
+    browser.post("/o/acme/runs/new/", {"action": "suspend", "scope": "all", "accounts": [foreign.pk]})
 
     assert not Operation.objects.exists()
 
@@ -264,11 +267,27 @@ def test_groups_are_asked_for_on_a_page_that_carries_the_selection(organization:
         assert f'name="accounts" value="{account.pk}"' in page.content.decode()
     assert "jira-users" in page.content.decode()
 
-    answer = browser.post(ACT, {**data, "groups": [group.pk], "answered": "1"})
+    answer = browser.post(ACT, {**data, "scope": "all", "groups": [group.pk], "answered": "1"})
     operation = Operation.objects.get()
     assert answer["Location"] == page_of(operation)
     assert operation.action == "remove_from_group+suspend"
     assert operation.name == "Remove user from group, Suspend: 2 selected users"
+
+
+def test_suspension_can_be_limited_to_products_in_the_same_dialog(organization: Organization, browser: Client) -> None:
+    data = {"action": "suspend", "accounts": [row.pk for row in people(organization, 2)]}
+
+    page = browser.post(ACT, data).content.decode()
+
+    assert "Only the products ticked below" in page
+    assert not Operation.objects.exists()
+    refused = browser.post(ACT, {**data, "scope": "products", "answered": "1"})
+    assert refused.status_code == 422
+    assert "Choose at least one product." in refused.content.decode()
+    browser.post(ACT, {**data, "scope": "products", "products": ["jira"], "answered": "1"})
+    operation = Operation.objects.get()
+    assert (operation.action, operation.mode) == ("remove_product_access", "safe")
+    assert operation.frozen["actions"][0]["products"] == ["jira"]
 
 
 def test_buttons_name_all_actions_of_a_plan(organization: Organization, browser: Client) -> None:
@@ -277,6 +296,7 @@ def test_buttons_name_all_actions_of_a_plan(organization: Organization, browser:
         ACT,
         {
             "action": "suspend",
+            "scope": "all",
             "group_action": "add_to_group",
             "groups": [group.pk for group in groups],
             "accounts": [row.pk for row in people(organization, 14)],
@@ -482,7 +502,9 @@ def test_preview_compares_with_the_one_before(
 def test_plan_in_the_making_is_polled_and_then_opens(
     plan: Callable[..., Operation], browser: Client, organization: Organization
 ) -> None:
-    browser.post("/o/acme/runs/new/", {"action": "suspend", "accounts": [people(organization, 1)[0].pk]})
+    browser.post(
+        "/o/acme/runs/new/", {"action": "suspend", "scope": "all", "accounts": [people(organization, 1)[0].pk]}
+    )
     operation = Operation.objects.get()
 
     page = browser.get(page_of(operation)).content.decode()
@@ -725,3 +747,31 @@ def test_run_that_was_told_to_wait_says_for_how_long(
 
     assert "Atlassian asked AUM to slow down." in page
     assert "continues by itself in 40 s" in page or "continues by itself in 39 s" in page
+
+
+def test_a_run_that_took_nobody_says_who_was_left_out_and_why(organization: Organization, viewer: Client) -> None:
+    operation = Operation.objects.create(
+        organization=organization,
+        number=99,
+        kind="automation_rule",
+        mode="live",
+        status="no_effect",
+        initiator="manual",
+        actor_text="Juniper",
+        name="Idle",
+        action="suspend",
+        planned_at=timezone.now(),
+        finished_at=timezone.now(),
+        left_out={"notice_missing": 1},
+    )
+    account = Account.objects.of(organization).order_by("pk")[0]
+    LeftOut.objects.create(
+        organization=organization, operation=operation, account=account, reason="notice_missing", detail=""
+    )
+
+    page = viewer.get(f"/o/{organization.slug}/runs/99/").content.decode()
+
+    assert account.name in page
+    assert LEFT_OUT_LABELS["notice_missing"] in page
+    assert "Left out of the plan" in page
+    assert "Nobody was in the plan" in viewer.get(f"/o/{organization.slug}/runs/99/?tab=all").content.decode()

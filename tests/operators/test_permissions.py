@@ -70,6 +70,80 @@ def test_each_role_is_refused_exactly_where_the_table_says(
     assert wrong == []
 
 
+@pytest.mark.parametrize("role", Role.values)
+def test_each_role_is_refused_writes_exactly_where_the_table_says(
+    role: str, organization: Organization, operators: Callable[..., Operator]
+) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(operators(organization, f"{role}@aum.example", role))
+    wrong: list[tuple[str, int]] = []
+    for route, entry in PAGES:
+        permission: Permission = entry.callback.required_permission  # type: ignore[union-attr]
+        if permission in ROLE_PERMISSIONS[role]:
+            continue  # what may be done is tried by the tests of each page
+        status = client.post(address(route, organization.slug)).status_code
+        if status not in (403, 405):
+            wrong.append((route, status))
+
+    assert wrong == []
+
+
+# Addresses outside of an organisation: what nobody in particular gets, by GET and by POST. 302 leads to sign-in.
+OUTSIDE: dict[str, tuple[int, int]] = {
+    "healthz": (200, 405),
+    "readyz": (404, 405),
+    "metrics": (404, 405),
+    "": (302, 302),
+    "login/": (200, 422),
+    "logout/": (302, 302),
+    "me/password/": (302, 302),
+    "reauthenticate/": (302, 302),
+    "go-on/": (302, 302),
+    "invite/<str:secret>/": (404, 404),
+    "me/": (302, 302),
+    "me/theme/": (302, 302),
+    "me/sessions/": (302, 302),
+    "setup/": (302, 302),
+    "setup/<str:secret>/": (404, 404),
+    "api/schema/": (401, 401),
+    "api/docs/": (302, 302),
+}
+# Whole families: what they answer to nobody is not data.
+FAMILIES = ("sso/", "me/two-factor/", "api/v1/", "admin/", "k/", "hooks/", "setup/")
+
+
+def test_every_address_outside_of_an_organisation_is_known_and_gives_nobody_anything() -> None:
+    """A new address needs a row here."""
+    Operator.objects.create_user("somebody@aum.example", "correct horse battery")
+    client = Client(REMOTE_ADDR="203.0.113.9")
+    found: dict[str, tuple[int, int]] = {}
+    unknown = []
+    for route, _entry in patterns(get_resolver()):
+        if route.startswith("o/<slug:org>/") or (route not in OUTSIDE and route.startswith(FAMILIES)):
+            continue
+        if route not in OUTSIDE:
+            unknown.append(route)
+            continue
+        path = address(route, "acme")
+        found[route] = (client.get(path).status_code, client.post(path).status_code)
+
+    assert unknown == []
+    assert {route: statuses for route, statuses in found.items() if statuses != OUTSIDE[route]} == {}
+
+
+def test_families_of_addresses_give_nobody_data(client: Client) -> None:
+    statuses = {}
+    for route, _entry in patterns(get_resolver()):
+        if route.startswith(FAMILIES) and "(?P" not in route:
+            path = address(route, "acme").replace("<slug:organization_slug>", "sso")
+            statuses[route] = client.get(path).status_code
+
+    open_to_all = {route for route, status in statuses.items() if status == 200}
+    styles = {"hooks/icon.svg", "hooks/style.css", "k/icon.svg", "k/style.css"}
+    assert open_to_all == {"sso/saml/<slug:organization_slug>/metadata/", *styles}
+    assert {status for status in statuses.values() if status >= 500} == set()
+
+
 def test_stranger_sees_no_organisation_at_all(
     organization: Organization, operators: Callable[..., Operator], client: Client
 ) -> None:

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.audit.models import AuditEvent
-from apps.operators.models import ApiToken, Grant, Operator, Role
+from apps.operators.models import ApiToken, Grant, Invitation, Operator, Role
 from apps.organizations.models import Organization
 from apps.sandbox.server import Sandbox
 
@@ -98,7 +98,7 @@ def test_a_token_is_shown_once(owner: Client, organization: Organization) -> Non
     made = owner.post(url, {"name": "nightly", "scopes": ["read"], "expires_on": str(day)})
     again = owner.get(url)
 
-    secret = re.search(r'id="new-token">(aum_[^<]+)<', made.content.decode())
+    secret = re.search(r'id="new-token"[^>]*>(aum_[^<]+)<', made.content.decode())
     assert secret is not None
     assert made["Cache-Control"] == "no-store"
     assert secret[1] not in again.content.decode()
@@ -150,25 +150,74 @@ def test_tokens_of_others_are_seen_and_revoked_by_owners_only(
     assert ApiToken.objects.get().revoked_at is not None
 
 
-def test_a_person_is_added_with_a_password_shown_once(owner: Client, organization: Organization) -> None:
+def test_an_invited_person_chooses_a_password_and_has_the_roles(owner: Client, organization: Organization) -> None:
     url = reverse("operators:people", args=["acme"])
 
-    made = owner.post(url, {"name": "Tansy", "email": "Tansy@example.com", "role": "helpdesk"})
+    made = owner.post(url, {"name": "Tansy", "email": "Tansy@example.com", "roles": ["helpdesk", "approver"]})
+    link = re.search(r'id="invitation-link"[^>]*>[^<]*(/invite/[^<]+/)<', made.content.decode())
+    assert link is not None
+    client = Client()
+    weak = client.post(link[1], {"name": "Tansy", "password": "short"})
+    client.post(link[1], {"name": "Tansy", "password": "a new long secret"})
 
-    found = re.search(r'id="first-password">([^<]+)<', made.content.decode())
-    assert found is not None
-    assert Client().login(email="tansy@example.com", password=found[1])
-    assert Grant.objects.get(operator__email="tansy@example.com").role == Role.HELPDESK
-    assert found[1] not in owner.get(url).content.decode()
+    assert link[1] not in owner.get(url).content.decode()
+    assert weak.status_code == 422
+    assert client.get("/o/acme/").status_code == 200
+    assert set(Grant.objects.filter(operator__email="tansy@example.com").values_list("role", flat=True)) == {
+        Role.HELPDESK,
+        Role.APPROVER,
+    }
+    assert Client().get(link[1]).status_code == 404
+    actions = set(AuditEvent.objects.of(organization).values_list("action", flat=True))
+    assert {"operator.invited", "operator.invitation_accepted", "operator.role_granted"} <= actions
 
 
-def test_somebody_who_signs_in_here_already_gets_a_further_role(owner: Client, organization: Organization) -> None:
+def test_an_invitation_gives_nothing_to_another_account(owner: Client, organization: Organization) -> None:
     Operator.objects.create_user("tansy@example.com", PASSWORD)
+    stranger = Client()
+    stranger.force_login(Operator.objects.create_user("stranger@example.com", PASSWORD))
+    made = owner.post(reverse("operators:people", args=["acme"]), {"email": "tansy@example.com", "roles": ["viewer"]})
+    link = re.search(r"/invite/[^<]+/", made.content.decode())
+    assert link is not None
 
-    page = owner.post(reverse("operators:people", args=["acme"]), {"email": "tansy@example.com", "role": "approver"})
+    refused = stranger.post(link[0])
+    tansy = Client()
+    tansy.force_login(Operator.objects.get(email="tansy@example.com"))
+    tansy.post(link[0])
 
-    assert "is now Approver here too" in page.content.decode()
-    assert Operator.objects.count() == 2
+    assert refused.status_code == 409
+    assert "Sign in as tansy@example.com" in refused.content.decode()
+    assert tansy.get("/o/acme/").status_code == 200
+
+
+def test_a_withdrawn_invitation_is_over(owner: Client, organization: Organization) -> None:
+    url = reverse("operators:people", args=["acme"])
+    made = owner.post(url, {"email": "tansy@example.com", "roles": ["viewer"]})
+    link = re.search(r"/invite/[^<]+/", made.content.decode())
+    assert link is not None
+
+    owner.post(reverse("operators:withdraw-invitation", args=["acme", Invitation.objects.get().pk]))
+
+    assert Client().get(link[0]).status_code == 404
+    assert "tansy@example.com" not in owner.get(url).content.decode()
+
+
+def test_roles_change_and_the_last_owner_stays(
+    owner: Client, organization: Organization, operators: Callable[..., Operator]
+) -> None:
+    other = operators(organization, "other@example.com", Role.ADMIN)
+    myself = Operator.objects.get(email="owner@example.com")
+
+    owner.post(reverse("operators:roles", args=["acme", other.pk]), {"roles": ["viewer", "approver"]})
+    refused = owner.post(reverse("operators:roles", args=["acme", myself.pk]), {"roles": ["viewer"]})
+    roles = set(Grant.objects.filter(operator=other).values_list("role", flat=True))
+    owner.post(reverse("operators:roles", args=["acme", other.pk]), {})
+
+    assert roles == {Role.VIEWER, Role.APPROVER}
+    assert refused.status_code == 422
+    assert "last owner" in refused.content.decode()
+    assert Grant.objects.filter(operator=myself, role=Role.OWNER).exists()
+    assert not Grant.objects.filter(operator=other).exists()
 
 
 def test_a_disabled_person_is_out_at_once_and_it_is_logged(
@@ -223,7 +272,21 @@ def test_navigation_shows_each_role_only_what_it_opens(
         text = client.get("/o/acme/").content.decode()
         return re.findall(r'<a class="item" href="/o/acme/([^"]*)"', text)
 
-    assert items(Role.VIEWER) == ["", "alerts/", "users/", "exemptions/", "rules/", "approvals/", "audit/", "help/"]
+    assert items(Role.VIEWER) == [
+        "",
+        "insights/",
+        "savings/",
+        "alerts/",
+        "users/",
+        "exemptions/",
+        "hand-offs/",
+        "rules/",
+        "activation/",
+        "emails/",
+        "approvals/",
+        "audit/",
+        "help/",
+    ]
     assert items(Role.OWNER)[-3:] == ["api-access/", "settings/general/", "help/"]
 
 

@@ -42,6 +42,7 @@ GENERAL = {
     "currency": "EUR",
     "sync_hour_utc": "3",
     "calls_in_flight": "8",
+    "catch_up_hours": "6",
 }
 
 

@@ -1,4 +1,4 @@
-"""What a test arranges in the running product without clicking: `python -m tests.product.arrange NAME JSON`.
+"""What a test arranges in the running product without clicking: `python -m tests.product.arrange`, asked line by line.
 
 Each function calls the services that pages and REST call, in a process of its own beside the product's, and its answer
 is printed as JSON. Workers of the product do the work.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -153,15 +154,101 @@ def undo(*, operation: int) -> dict[str, Any]:
     return {"operation": inverse.pk}
 
 
+def approve(*, slug: str, operation: int) -> dict[str, Any]:
+    """Approve a held plan as another person."""
+    from django.utils import timezone
+
+    from apps.operations import services
+    from apps.operations.models import Operation
+    from apps.operators.models import Grant, Operator
+    from apps.organizations.models import Organization
+    from apps.organizations.recorder import Actor
+
+    organization = Organization.objects.get(slug=slug)
+    email = f"approver-{slug}@aum.example"
+    operator = Operator.objects.filter(email=email).first() or Operator.objects.create_user(
+        email, PASSWORD, name="Else"
+    )
+    Grant.objects.get_or_create(
+        organization=organization,
+        operator=operator,
+        role="approver",
+        defaults={"granted_at": timezone.now() - timedelta(days=2), "granted_by": "test"},
+    )
+    held = Operation.objects.get(pk=operation)
+    plan_hash, _people = services.approval_hash(held)
+    services.approve_operation(
+        operation=held, plan_hash=plan_hash, operator=operator, actor=Actor.operator(operator), reason="Looked at"
+    )
+    return {"operation": operation}
+
+
+def ladder(*, slug: str, product: str, days: list[int]) -> dict[str, Any]:
+    """Two live rules about the same people, one rung above the other, each previewed first and then run at once."""
+    from dataclasses import replace
+    from datetime import time as time_of_day
+
+    from apps.operations.models import Operation
+    from apps.operators.models import Operator
+    from apps.organizations.models import Organization
+    from apps.organizations.recorder import Actor
+    from apps.rules import services
+    from apps.rules.models import CleanupRule
+    from apps.rules.values import RuleInput
+
+    organization = Organization.objects.get(slug=slug)
+    operator = Operator.objects.get(email=f"{slug}@aum.example")
+    by: dict[str, Any] = {"actor": Actor.operator(operator), "operator": operator}
+    rungs = (("remove_product_access", {"target_products": (product,)}, days[0]), ("suspend", {}, days[1]))
+    runs = []
+    for action, fields, after in rungs:
+        values = RuleInput(
+            name=f"{action} after {after} days", action=action, inactive_days=after, run_at=time_of_day(3, 0), **fields
+        )
+        rule = services.create_rule(organization=organization, values=values, **by)
+        preview = services.preview_rule(rule=rule, **by)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while preview.status == Operation.Status.PLANNING:
+            assert time.monotonic() < deadline, "a preview"
+            time.sleep(0.2)
+            preview.refresh_from_db()
+        rule = CleanupRule.objects.get(pk=rule.pk)
+        services.update_rule(
+            rule=rule, values=replace(RuleInput.of(rule), mode="live"), expected_version=rule.version, **by
+        )
+        runs.append(rule.pk)
+    live = [services.run_rule(rule=CleanupRule.objects.get(pk=pk), **by).pk for pk in runs]
+    return {"operations": live}
+
+
+FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    function.__name__: function for function in (connect, start, start_all, apply, approve, ladder, sync, undo)
+}
+
+
 def main(arguments: list[str]) -> None:
+    """Answer one question from the command line, or lines of `[name, values]` until the input ends."""
     import django
 
     django.setup()
-    name, values = arguments
-    functions: dict[str, Callable[..., dict[str, Any]]] = {
-        function.__name__: function for function in (connect, start, start_all, apply, sync, undo)
-    }
-    print(json.dumps(functions[name](**json.loads(values))))
+    from django.db import connection
+
+    from tests.product import arrange_chaos
+
+    functions = FUNCTIONS | arrange_chaos.FUNCTIONS
+    if arguments:
+        print(json.dumps(functions[arguments[0]](**json.loads(arguments[1]))))
+        return
+    for line in sys.stdin:
+        name, values = json.loads(line)
+        try:
+            answer = {"answer": functions[name](**values)}
+        except Exception:
+            answer = {"error": traceback.format_exc()[-6000:]}
+        # The next question may come after the database was killed.
+        connection.close()
+        connection.close_pool()
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

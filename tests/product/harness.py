@@ -9,6 +9,8 @@ Nothing here imports Django: what needs its models runs in a process of its own 
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import re
@@ -18,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,7 +33,7 @@ from apps.sandbox.server import Control
 from aum.runtime.embedded import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 SERVICES = ("postgres", "valkey", "web", "worker", "runner", "beat", "sandbox")
 Which = Literal["main", "child"]
 
@@ -40,6 +43,8 @@ FAST = {
     "AUM_ITEM_LEASE_SECONDS": "5",
     "AUM_DRIVER_SECONDS": "4",
     "AUM_SWEEP_SECONDS": "3",
+    "AUM_LEASE_SECONDS": "5",
+    "AUM_STABLE_SECONDS": "1",
 }
 
 
@@ -101,17 +106,85 @@ class SandboxProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Assistant:
+    """A process with Django beside the product, started once, which does what tests arrange."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.product.arrange"],
+            cwd=ROOT,
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, what: str, **values: Any) -> Any:
+        """The answer of one function; AssertionError with what it raised."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([what, values]) + "\n")
+        self._process.stdin.flush()
+        # Settings and libraries may print; an answer is one line of JSON with one of two names.
+        for line in self._process.stdout:
+            if line.startswith('{"error"'):
+                raise AssertionError(json.loads(line)["error"])
+            if line.startswith('{"answer"'):
+                return json.loads(line)["answer"]
+        raise AssertionError(f"the assistant ended with {self._process.wait(10)}")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+class Reads:
+    """Queries over one connection."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a read."""
+        return self._connection.execute(statement.encode(), values).fetchall()
+
+
+def migrated() -> Path:
+    """A data folder with a database that is up to date and empty, made once for each state of the migrations.
+
+    A product that starts over a copy of it saves most of its first start.
+    """
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sorted((*ROOT.glob("apps/*/migrations/*.py"), *ROOT.glob("aum/runtime/*.py"))):
+        digest.update(path.name.encode() + path.read_bytes())
+    # Root's PostgreSQL is nobody and has to pass through.
+    folder = Path(tempfile.gettempdir()) / f"aum-migrated-{os.getuid()}-{digest.hexdigest()[:16]}"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "var").is_dir():
+            folder.mkdir(mode=0o755, exist_ok=True)
+            with Product(folder / "building"):
+                pass
+            (folder / "building").rename(folder / "var")
+    return folder / "var"
 
 
 class Product:
-    """One `script/server` with the settings `variables` on top of FAST; in `data_dir`, or in a folder that goes after.
+    """One `script/server` with `variables`, over FAST if `is_quick`, in `data_dir`, else in a copy of `migrated`.
 
     Entering starts it and waits until it answers. Leaving stops it and asserts that none of its processes is left.
     """
 
-    def __init__(self, data_dir: Path | None = None, **variables: str) -> None:
+    def __init__(self, data_dir: Path | None = None, *, is_quick: bool = True, **variables: str) -> None:
         self._folder: Path | None = None
+        self._is_copy = data_dir is None
         if data_dir is None:
             self._folder = Path(tempfile.mkdtemp(prefix="aum-product-"))
             # Root's PostgreSQL is nobody and has to pass through.
@@ -120,14 +193,20 @@ class Product:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
-        self._environ = environment(data_dir, PORT=str(self.port), **(FAST | variables))
+        self._environ = environment(data_dir, PORT=str(self.port), **((FAST if is_quick else {}) | variables))
         self._log_path = data_dir.with_suffix(f".{self.port}.log")
         self.process: subprocess.Popen[bytes] | None = None
+        self._assistant: Assistant | None = None
 
     # Start and stop
 
     def start(self) -> Product:
         """Start and wait until the page answers; AssertionError with the log when it does not."""
+        if self._is_copy and not self.data_dir.exists():
+            self.data_dir.mkdir(mode=0o711)
+            for name in ("postgres", "secrets"):
+                # Keeps the owner, which may be nobody; copytree does not.
+                subprocess.run(["cp", "-a", migrated() / name, self.data_dir / name], check=True)
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "aum.runtime.server"],
@@ -147,6 +226,7 @@ class Product:
     def stop(self, signum: int = signal.SIGINT) -> None:
         """Send `signum` to the parent and assert that it ends, in good order unless killed, and leaves no process."""
         assert self.process is not None
+        self._dismiss_assistant()
         if self.process.poll() is None:
             self.process.send_signal(signum)
         code = self.process.wait(40)
@@ -174,6 +254,7 @@ class Product:
 
     def _end(self) -> None:
         """Whatever happened: nothing of this product lives on."""
+        self._dismiss_assistant()
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.kill()
@@ -218,6 +299,16 @@ class Product:
         with psycopg.connect(self.shared()["DATABASE_URL"], connect_timeout=5, autocommit=True) as connection:
             return connection.execute(statement.encode(), values).fetchall()
 
+    @contextmanager
+    def reading(self) -> Iterator[Reads]:
+        """Reads of one moment over one connection."""
+        with psycopg.connect(self.shared()["DATABASE_URL"], connect_timeout=5, autocommit=True) as connection:
+            yield Reads(connection)
+
+    def set(self, name: str, value: str) -> None:
+        """Give its processes one more variable, before the start."""
+        self._environ[name] = value
+
     def change(self, statement: str, *values: Any) -> int:
         """Change its database behind its back, as days that pass do; the number of rows."""
         with psycopg.connect(self.shared()["DATABASE_URL"], connect_timeout=5, autocommit=True) as connection:
@@ -232,17 +323,39 @@ class Product:
 
     def arrange(self, what: str, **values: Any) -> Any:
         """Call a function of `tests.product.arrange` beside the running product; its JSON answer."""
-        result = subprocess.run(
+        if self._assistant is None:
+            self._assistant = Assistant(self._environ | self.shared())
+        return self._assistant.ask(what, **values)
+
+    def begin(self, what: str, **values: Any) -> subprocess.Popen[str]:
+        """The same without waiting for its end, so that it can be killed on the way."""
+        return subprocess.Popen(
             [sys.executable, "-m", "tests.product.arrange", what, json.dumps(values)],
             cwd=ROOT,
             env=self._environ | self.shared(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=300,
         )
-        assert result.returncode == 0, result.stderr[-4000:]
-        return json.loads(result.stdout.splitlines()[-1])
+
+    @contextmanager
+    def locked(self, statement: str, *values: Any) -> Iterator[Callable[[], bool]]:
+        """Hold the rows that `statement` (SELECT … FOR UPDATE) names; gives a test whether somebody waits for them."""
+        with psycopg.connect(self.shared()["DATABASE_URL"], connect_timeout=5) as connection:
+            connection.execute(statement.encode(), values)
+            pid = connection.info.backend_pid
+
+            def is_waited_for() -> bool:
+                blocked = "SELECT 1 FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+                return bool(self.query(blocked, pid))
+
+            yield is_waited_for
+            connection.rollback()
+
+    def _dismiss_assistant(self) -> None:
+        if self._assistant is not None:
+            self._assistant.close()
+            self._assistant = None
 
     # Its processes
 

@@ -15,6 +15,8 @@ from tests.product.harness import Product, SandboxProcess, wait_for
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds its processes in /proc"),
+    # tests/runtime/test_server.py holds the same of the processes alone, in the usual tests.
+    pytest.mark.slow,
 ]
 
 

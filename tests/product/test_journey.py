@@ -153,7 +153,8 @@ def switch_to_live_and_run(product: Product, page: Page, rule: int) -> int:
     page.locator("aside").get_by_role("button", name="Save rule").click()
     page.wait_for_url(f"{product.url}/o/demo/rules/**")
     page.goto(f"{product.url}/o/demo/rules/")
-    page.get_by_role("button", name=re.compile("Run now")).first.click()
+    own = page.get_by_role("row", name=re.compile("Idle for 60 days"))
+    own.get_by_role("button", name=re.compile("Run now")).click()
     page.wait_for_url("**/o/demo/runs/*/")
     expect(page.get_by_text("Held before its first change.")).to_be_visible(timeout=20_000)
     return int(page.url.rstrip("/").rpartition("/")[2])
@@ -213,7 +214,7 @@ def test_from_the_first_link_to_an_undone_live_run(product: Product, watched: Wa
     assert writes(product) == [], "a preview wrote to Atlassian"
     assert sandbox.get("state") == start
 
-    rule = product.query("SELECT id FROM rules_cleanuprule")[0][0]
+    rule = product.query("SELECT id FROM rules_cleanuprule WHERE name = 'Idle for 60 days'")[0][0]
     number = switch_to_live_and_run(product, page, rule)
     assert writes(product) == [], "a held run wrote to Atlassian"
     count = product.query("SELECT people_count FROM operations_operation WHERE number = %s", number)[0][0]

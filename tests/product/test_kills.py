@@ -76,9 +76,15 @@ def status(product: Product, operation: int) -> str:
     return str(rows[0][0]) if rows else ""
 
 
-def kill_on_the_way(product: Product, operation: int, total: int, size: Size) -> list[str]:
+def kill_on_the_way(
+    product: Product,
+    operation: int,
+    total: int,
+    size: Size,
+    victims: tuple[tuple[str, Which | Literal["frozen"]], ...] = (),
+) -> list[str]:
     """Kill each victim in turn, evenly over the run, each after the run went on from the one before; what was done."""
-    victims = VICTIMS * size.rounds
+    victims = victims or VICTIMS * size.rounds
     done: list[str] = []
 
     def at_least(count: int, what: str) -> int:
@@ -207,6 +213,7 @@ def assert_nothing_was_lost_or_done_twice(
     assert Counter(audit) == Counter((subject, target, outcome) for subject, target, _, outcome in items)
 
 
+@pytest.mark.slow
 def test_a_run_survives_a_kill_of_each_of_its_servers() -> None:
     print(run_and_kill(SHORT))
 
@@ -215,3 +222,143 @@ def test_a_run_survives_a_kill_of_each_of_its_servers() -> None:
 @pytest.mark.timeout(900)
 def test_a_run_over_2000_people_survives_two_kills_of_each_of_its_servers() -> None:
     print(run_and_kill(LONG))
+
+
+# --- approvals, undo, ladders -----------------------------------------------------------------------------------------
+
+FEW: tuple[tuple[str, Which | Literal["frozen"]], ...] = (
+    ("runner", "child"),
+    ("runner", "main"),
+    ("postgres", "main"),
+)
+FINAL = ("succeeded", "partial_failure", "failed", "no_effect")
+
+
+def approvals_of(product: Product, operation: int) -> int:
+    return int(product.query("SELECT count(*) FROM operations_approval WHERE operation_id = %s", operation)[0][0])
+
+
+def kill_the_approval(product: Product, operation: int) -> None:
+    """An approval that is killed before its end is none; killed right after it, it counts, and the run goes on."""
+    moments = (
+        ("SELECT 1 FROM operations_operation WHERE id = %s FOR UPDATE", operation),
+        ("SELECT 1 FROM organizations_alert WHERE dedup_key = %s FOR UPDATE", f"held:{operation}"),
+    )
+    for statement, value in moments:
+        with product.locked(statement, value) as is_waited_for:
+            process = product.begin("approve", slug="kills", operation=operation)
+            wait_for(is_waited_for, seconds=90, what="an approval under way", every=0.02)
+            process.kill()
+            process.communicate()
+        wait_for(lambda: not is_open_transaction(product), seconds=20, what="the end of the killed one's transaction")
+        assert (status(product, operation), approvals_of(product, operation)) == ("held", 0)
+        assert finished(product, operation) == 0
+    process = product.begin("approve", slug="kills", operation=operation)
+    wait_for(lambda: status(product, operation) != "held", seconds=90, what="an approval", every=0.002)
+    process.kill()
+    process.communicate()
+    assert approvals_of(product, operation) == 1
+
+
+def is_open_transaction(product: Product) -> bool:
+    """Whether somebody holds or waits for a row of an operation that a killed process had locked."""
+    return bool(
+        product.query(
+            "SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relname = 'operations_approval' "
+            "AND l.mode = 'RowExclusiveLock'"
+        )
+    )
+
+
+def end_of(product: Product, operation: int, size: Size, items: int, what: str) -> str:
+    return str(
+        wait_for(
+            lambda: status(product, operation) if status(product, operation) in FINAL else "",
+            seconds=size.pause * 2 + items * size.latency_ms / 1000,
+            what=what,
+        )
+    )
+
+
+def changes_since(sandbox: SandboxProcess, last: int) -> Counter[tuple[str, str]]:
+    entries = sandbox.control.get("ledger")["entries"][last:]
+    return Counter(
+        (e["account"], e["path"]) for e in entries if e["effect"] == "changed" and "/_control/" not in e["path"]
+    )
+
+
+def planned_items(product: Product, operation: int) -> list[tuple[Any, ...]]:
+    wait_for(lambda: status(product, operation) not in ("planning", ""), seconds=90, what="a plan")
+    return product.query(
+        "SELECT subject, target, status, outcome FROM operations_operationitem WHERE operation_id = %s", operation
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_an_approval_its_run_an_undo_and_a_ladder_survive_kills() -> None:
+    size = SHORT
+    with (
+        SandboxProcess(people=size.people, seed=3) as sandbox,
+        Product(ATLASSIAN_SITE_ALLOWLIST="127.0.0.1") as product,
+    ):
+        limits = {"max_count": 5, "max_share_percent": 95, "max_per_day": 2000, "max_group_share_percent": 100}
+        product.arrange(
+            "connect", url=sandbox.url, slug="kills", settings={**limits, "calls_in_flight": size.calls_in_flight}
+        )
+        sandbox.control.post(
+            "faults", {"kind": "latency", "ms": size.latency_ms, "path": "/suspend|/restore|users/search"}
+        )
+        before: dict[str, Any] = sandbox.control.get("state")
+
+        # The approval, and the run that it frees.
+        operation = product.arrange("start", slug="kills", inactive_days=45)["operation"]
+        planned = [(subject, target) for subject, target, _, _ in planned_items(product, operation)]
+        assert status(product, operation) == "held"
+        kill_the_approval(product, operation)
+        killed = kill_on_the_way(product, operation, len(planned), size, FEW)
+        end_of(product, operation, size, len(planned), f"the end of the approved run after {killed}")
+        assert_nothing_was_lost_or_done_twice(product, sandbox, operation, planned, before, size)
+        assert approvals_of(product, operation) == 1
+
+        # Its undo leads back to the state before, each account in one effective write.
+        last = len(sandbox.control.get("ledger")["entries"])
+        inverse = product.arrange("undo", operation=operation)["operation"]
+        items = planned_items(product, inverse)
+        done = [item for item in planned_items(product, operation) if item[3] == "done"]
+        assert Counter(item[:2] for item in items) == Counter(item[:2] for item in done)
+        killed = kill_on_the_way(product, inverse, len(items), size, FEW)
+        assert end_of(product, inverse, size, len(items), f"the end of the undo after {killed}") == "succeeded"
+        assert sandbox.control.get("state") == before
+        assert set(changes_since(sandbox, last).values()) == {1}
+        outcomes = Counter(item[3] for item in planned_items(product, inverse))
+        assert set(outcomes) <= {"done", "already_so"}, outcomes
+        audited = product.query(
+            "SELECT count(*) FROM audit_auditevent WHERE operation_id = %s AND action = 'account.restore'", inverse
+        )
+        assert audited[0][0] == len(items)
+
+        # Two rungs over the same people at once. Those given back are snoozed, so their time has to pass first.
+        product.change("UPDATE organizations_organization SET max_count = 2000")
+        product.change("UPDATE users_exemption SET until = now() - interval '1 second', ended_at = now()")
+        product.change("UPDATE users_account SET idle_floor_at = NULL, status_changed_at = NULL")
+        before = sandbox.control.get("state")
+        last = len(sandbox.control.get("ledger")["entries"])
+        runs = product.arrange("ladder", slug="kills", product="confluence", days=[60, 90])["operations"]
+        rungs = {run: planned_items(product, run) for run in runs}
+        longest = max(runs, key=lambda run: len(rungs[run]))
+        killed = kill_on_the_way(product, longest, len(rungs[longest]), size, FEW)
+        for run in runs:
+            end_of(product, run, size, len(rungs[run]), f"the end of a rung after {killed}")
+        assert set(changes_since(sandbox, last).values()) == {1}, "a second effective write"
+        found = {run: planned_items(product, run) for run in runs}
+        assert {item[2] for items in found.values() for item in items} == {"finished"}
+        after = sandbox.control.get("state")
+        suspended = {
+            (account, f"directory:{directory}")
+            for account, one in after.items()
+            for directory, state in one["directories"].items()
+            if state != before[account]["directories"][directory]
+        }
+        assert suspended == {(subject, target) for subject, target, _, outcome in found[runs[1]] if outcome == "done"}
+        assert suspended

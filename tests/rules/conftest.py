@@ -116,6 +116,15 @@ def trusted_sync(organization: Organization) -> SyncRun:
     )
 
 
+def made_live(rule: CleanupRule) -> CleanupRule:
+    """The rule as if it had been previewed and switched to Live in the version that it has."""
+    version = rule.versions.get(version=rule.version)
+    version.content["mode"] = rule.mode = "live"
+    version.save(update_fields=["content"])
+    rule.save(update_fields=["mode"])
+    return rule
+
+
 def rule_input(**fields: Any) -> RuleInput:
     """The smallest valid values: suspend everybody idle for 60 days, in Safe mode, daily at 06:00 UTC."""
     smallest: dict[str, Any] = {"name": "Suspend after 60 days", "inactive_days": 60, "run_at": time(6)}
@@ -124,7 +133,9 @@ def rule_input(**fields: Any) -> RuleInput:
 
 @pytest.fixture
 def make_rule(organization: Organization, operator: Operator) -> Callable[..., CleanupRule]:
-    def make(*, of: Organization | None = None, **fields: Any) -> CleanupRule:
-        return create_rule(organization=of or organization, values=rule_input(**fields), actor=ACTOR, operator=operator)
+    def make(*, of: Organization | None = None, mode: str = "safe", **fields: Any) -> CleanupRule:
+        values = rule_input(**fields)
+        rule = create_rule(organization=of or organization, values=values, actor=ACTOR, operator=operator)
+        return made_live(rule) if mode == "live" else rule
 
     return make

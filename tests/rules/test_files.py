@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
+import yaml
+from django.db import transaction
 from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from apps.audit.models import AuditEvent
 from apps.operators.models import Operator
 from apps.organizations.models import Organization
+from apps.rules.file_schema import rules_schema
 from apps.rules.models import CleanupRule
-from apps.rules.services import ImportReport, RuleInput, diff_rules, export_rules, import_rules, pause_rule
-from apps.users.models import Group
+from apps.rules.services import ImportReport, RuleInput, create_rule, diff_rules, export_rules, import_rules, pause_rule
+from apps.rules.values import FIELDS
+from apps.users.models import Account, Group, SavedView
 from tests.rules.conftest import ACTOR, make_organization
 
 FILE = """\
@@ -19,8 +29,10 @@ FILE = """\
 version: 1
 rules:
   - name: Contractors
-    mode: live
+    owner: ''
+    mode: safe
     action: suspend
+    action_groups: []
     inactive_products:
       - jira
     target_products: []
@@ -28,6 +40,20 @@ rules:
     inactive_days: 60
     include_never_active: true
     never_active_days: 30
+    status_days: null
+    saved_view: Contractors to review
+    conditions:
+      - name: domain
+        domains:
+          - example.com
+        not: true
+      - name: group_none
+        groups:
+          - name: jira-admins
+            id: id-jira-admins
+            directory: dir-acme
+      - name: added_days
+        days: 30
     target: specified_groups
     target_groups:
       - name: contractors
@@ -43,9 +69,16 @@ rules:
       - thursday
     month_day: null
     run_at: '14:30'
+    window_minutes: 120
     timezone: Europe/Vienna
+    blackout_dates:
+      - 2026-12-24..2027-01-06
+      - '2027-05-01'
     max_count: 40
     max_share_percent: '5.00'
+    notes: |-
+      Agreed with the works council.
+      See HR-17.
     is_paused: false
 """
 SMALL = "version: 1\nrules:\n  - name: Idle\n    inactive_days: 60\n    run_at: 14:30\n"
@@ -56,7 +89,14 @@ def load(organization: Organization, text: str, operator: Operator | None = None
 
 
 @pytest.fixture
-def groups(make_group: Callable[..., Group]) -> None:
+def groups(make_group: Callable[..., Group], organization: Organization) -> None:
+    SavedView.objects.create(
+        organization=organization,
+        name="Contractors to review",
+        owner_text="Ada",
+        is_shared=True,
+        params={"claim_status": ["external"]},
+    )
     make_group("contractors")
     make_group("jira-admins")
 
@@ -70,6 +110,104 @@ def test_a_file_survives_import_and_export_byte_for_byte(organization: Organizat
     assert export_rules(organization) == FILE
     assert load(organization, FILE).unchanged == ("Contractors",)
     assert CleanupRule.objects.get().version == 1
+
+
+def test_the_schema_in_the_documentation_is_that_of_the_code_and_knows_every_field() -> None:
+    schema = json.loads(Path("docs/rules.schema.json").read_text(encoding="utf-8"))
+
+    assert schema == json.loads(json.dumps(rules_schema())), "script/aum rules schema > docs/rules.schema.json"
+    assert {*FIELDS, "is_paused"} <= set(schema["properties"]["rules"]["items"]["properties"])
+
+
+@pytest.mark.usefixtures("groups")
+def test_an_export_follows_the_schema(organization: Organization) -> None:
+    load(organization, FILE)
+
+    jsonschema.validate(yaml.safe_load(export_rules(organization)), rules_schema())
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_live_rule_of_a_file_needs_its_preview_first(organization: Organization) -> None:
+    report = load(organization, FILE.replace("mode: safe", "mode: live"))
+
+    assert [(error.rule, error.field) for error in report.errors] == [("Contractors", "mode")]
+    assert not CleanupRule.objects.exists()
+
+
+def test_rules_of_one_file_that_contradict_each_other_are_refused_together(
+    organization: Organization, make_account: Callable[..., Account]
+) -> None:
+    make_account("ann")
+    text = """version: 1
+rules:
+  - {name: Take, inactive_days: 60, run_at: '06:00'}
+  - {name: Give, action: restore, run_at: '06:00', conditions: [{name: kind, values: [person]}]}
+"""
+
+    report = load(organization, text)
+
+    assert "contradict each other about 1 person" in report.errors[0].message
+    assert not CleanupRule.objects.exists()
+
+
+words = st.text(alphabet="abcäß李 :#'\"-\n", max_size=30).map(str.strip)
+days_or_none = st.one_of(st.none(), st.integers(1, 3650))
+some_conditions = st.lists(
+    st.one_of(
+        st.builds(lambda days, no: {"name": "added_days", "days": days, "not": no}, st.integers(1, 999), st.booleans()),
+        st.builds(
+            lambda values, no: {"name": "kind", "values": sorted(values), "not": no},
+            st.sets(st.sampled_from(["person", "service", "app", "bot"]), min_size=1),
+            st.booleans(),
+        ),
+        st.builds(lambda at: {"name": "added_before", "at": at}, st.dates(date(2020, 1, 1), date(2030, 1, 1)).map(str)),
+        st.builds(lambda no: {"name": "is_synced", "value": no}, st.booleans()),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    inactive_days=days_or_none,
+    never_active_days=days_or_none,
+    conditions=some_conditions,
+    notes=words,
+    window=st.integers(5, 1440),
+    blackout=st.sets(st.dates(date(2026, 1, 1), date(2030, 1, 1)).map(str), max_size=3),
+    run_at=st.times().map(lambda at: f"{at:%H:%M}"),
+)
+def test_any_rule_survives_export_and_import_byte_for_byte(
+    organization: Organization,
+    inactive_days: int | None,
+    never_active_days: int | None,
+    conditions: list[dict[str, Any]],
+    notes: str,
+    window: int,
+    blackout: set[str],
+    run_at: str,
+) -> None:
+    values = RuleInput(
+        name="Any",
+        inactive_days=inactive_days,
+        include_never_active=never_active_days is not None,
+        never_active_days=never_active_days,
+        conditions=tuple(conditions),
+        notes=notes,
+        window_minutes=window,
+        blackout_dates=tuple(blackout),
+        run_at=run_at,  # type: ignore[arg-type]  # text, as a form gives it
+    )
+    with transaction.atomic():
+        rule = create_rule(organization=organization, values=values, actor=ACTOR, operator=None)
+        text = export_rules(organization)
+
+        assert load(organization, text).unchanged == ("Any",)
+        rule.delete()
+        assert load(organization, text).created == ("Any",)
+        assert export_rules(organization) == text
+        transaction.set_rollback(True)
 
 
 def test_names_in_any_script_survive(make_rule: Callable[..., CleanupRule], organization: Organization) -> None:

@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from celery.schedules import crontab_parser
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.rules.schedule import due_between, next_due, next_run, next_runs
+from tests.examples import OVER_VALUES
 
 # Half hours, gaps at midnight (Santiago, Beirut, Nuuk at 23:00), half-hour changes (Lord Howe), double changes (Troll,
 # Casablanca), far ends of the day, and one without changes.
@@ -38,6 +39,7 @@ ZONES = [
 
 def values(recurrence: str = "daily", **fields: Any) -> Any:
     defaults: dict[str, Any] = {"weekdays": [], "month_day": None, "run_at": time(9), "timezone": "UTC"}
+    defaults["blackout_dates"] = []
     return SimpleNamespace(recurrence=recurrence, **(defaults | fields))
 
 
@@ -96,7 +98,7 @@ def test_next_due(
 
 @pytest.mark.parametrize(
     ("recurrence", "weekdays", "month_day"),
-    [("weekly", [], None), ("weekly", [7], None), ("monthly", [], None), ("hourly", [], None)],
+    [("weekly", [], None), ("weekly", [7], None), ("monthly", [], None), ("hourly", [0], None)],
 )
 def test_a_schedule_that_never_comes_is_refused(
     recurrence: str, weekdays: Sequence[int], month_day: int | None
@@ -143,18 +145,18 @@ def _local_days(runs: list[datetime], run_at: time, zone: str) -> list[date]:
     return days
 
 
-@settings(max_examples=200, deadline=None)
+@OVER_VALUES
 @given(run_at=times, zone=zones, start=starts)
 def test_each_local_day_is_due_exactly_once(run_at: time, zone: str, start: datetime) -> None:
-    runs = next_runs(values(run_at=run_at, timezone=zone), 400, start)
+    runs = next_runs(values(run_at=run_at, timezone=zone), 200, start)
 
     days = _local_days(runs, run_at, zone)
 
-    assert days == [days[0] + timedelta(days=n) for n in range(400)]
+    assert days == [days[0] + timedelta(days=n) for n in range(200)]
     assert runs == sorted(set(runs))
 
 
-@settings(max_examples=200, deadline=None)
+@OVER_VALUES
 @given(run_at=times, zone=zones, start=starts, weekdays=st.sets(st.integers(0, 6), min_size=1))
 def test_weekly_is_due_on_its_weekdays_only_and_on_each_of_them(
     run_at: time, zone: str, start: datetime, weekdays: set[int]
@@ -167,7 +169,7 @@ def test_weekly_is_due_on_its_weekdays_only_and_on_each_of_them(
     assert days == [day for day in span if day.weekday() in weekdays]
 
 
-@settings(max_examples=200, deadline=None)
+@OVER_VALUES
 @given(run_at=times, zone=zones, start=starts, month_day=st.integers(1, 31))
 def test_monthly_is_due_once_a_month(run_at: time, zone: str, start: datetime, month_day: int) -> None:
     runs = next_runs(values("monthly", month_day=month_day, run_at=run_at, timezone=zone), 30, start)
@@ -180,7 +182,46 @@ def test_monthly_is_due_once_a_month(run_at: time, zone: str, start: datetime, m
         assert day.day == month_day or (day.day < month_day and (day + timedelta(days=1)).day == 1)
 
 
-@settings(max_examples=200, deadline=None)
+@OVER_VALUES
+@given(
+    run_at=times,
+    zone=zones,
+    start=starts,
+    spans=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 40)), min_size=1, max_size=4),
+)
+def test_blackout_dates_are_never_due_and_every_other_day_is_once(
+    run_at: time, zone: str, start: datetime, spans: list[tuple[int, int]]
+) -> None:
+    first = start.date()
+    dark = [(first + timedelta(days=begin), first + timedelta(days=begin + length)) for begin, length in spans]
+    texts = [f"{begin}..{end}" if begin != end else f"{begin}" for begin, end in dark]
+
+    runs = next_runs(values(run_at=run_at, timezone=zone, blackout_dates=texts), 150, start)
+
+    days = _local_days(runs, run_at, zone)
+    span = [days[0] + timedelta(days=n) for n in range((days[-1] - days[0]).days + 1)]
+    assert days == [day for day in span if not any(begin <= day <= end for begin, end in dark)]
+
+
+@pytest.mark.parametrize("recurrence", ["daily", "weekly", "monthly"])
+@pytest.mark.parametrize("zone", ZONES[:12])
+def test_three_years_are_due_once_on_each_due_day(zone: str, recurrence: str) -> None:
+    schedule = values(recurrence, weekdays=[0, 4], month_day=31, run_at=time(2, 30), timezone=zone)
+    start, end = datetime(2024, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+
+    days = _local_days(due_between(schedule, start, end), time(2, 30), zone)
+
+    def is_due(day: date) -> bool:
+        if recurrence == "weekly":
+            return day.weekday() in (0, 4)
+        return recurrence == "daily" or (day + timedelta(days=1)).day == 1
+
+    span = [days[0] + timedelta(days=n) for n in range((days[-1] - days[0]).days + 1)]
+    assert days == [day for day in span if is_due(day)]
+    assert len(days) > {"daily": 1090, "weekly": 310, "monthly": 34}[recurrence]
+
+
+@OVER_VALUES
 @given(run_at=times, zone=zones, start=starts, ahead=st.integers(0, 86_400 * 3))
 def test_what_is_shown_is_what_fires(run_at: time, zone: str, start: datetime, ahead: int) -> None:
     """Asked at any moment before it, the next run is the same instant."""

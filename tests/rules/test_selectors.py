@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
@@ -14,7 +15,7 @@ from apps.operators.models import Operator
 from apps.organizations.models import Organization
 from apps.rules import selectors
 from apps.rules.models import CleanupRule
-from apps.rules.services import pause_rule, run_rule
+from apps.rules.services import pause_rule, run_rule, update_rule
 from apps.rules.values import RuleInput, clean
 from apps.users.models import Account, Activity, ClaimStatus, Exemption, Group, ProtectedGroup
 from aum.common.errors import InvalidInput
@@ -45,7 +46,7 @@ def test_a_list_takes_the_same_number_of_queries(
     for number in range(count):
         make_rule(name=f"Rule {number}", protected_groups=(group.pk,))
 
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(5):
         for rule in selectors.rules(organization):
             assert [str(one) for one in rule.protected_groups.all()] == ["jira-admins"]
             assert list(rule.target_groups.all()) == []
@@ -68,8 +69,13 @@ def test_a_preview_is_fresh_until_the_next_edit(make_rule: Callable[..., Cleanup
     run_planning(run_rule(rule=rule, actor=ACTOR, operator=operator).pk)
     assert selectors.has_fresh_preview(rule)
 
-    CleanupRule.objects.update(version=2)
-    assert not selectors.has_fresh_preview(CleanupRule.objects.get())
+    def edit(rule: CleanupRule, **fields: Any) -> CleanupRule:
+        values = dataclasses.replace(RuleInput.of(rule), **fields)
+        return update_rule(rule=rule, values=values, expected_version=rule.version, actor=ACTOR, operator=operator)
+
+    rule = edit(rule, notes="Agreed with the works council.")
+    assert selectors.has_fresh_preview(rule)
+    assert not selectors.has_fresh_preview(edit(rule, inactive_days=30))
 
 
 # --- the sentence ---------------------------------------------------------------------------------------------------

@@ -109,20 +109,21 @@ def test_a_rule_owns_one_periodic_task(
 def test_editing_makes_a_new_version_and_says_what_changed(
     make_rule: Callable[..., CleanupRule], organization: Organization
 ) -> None:
-    rule = edit(make_rule(), inactive_days=90, mode="live")
+    rule = edit(make_rule(), inactive_days=90, include_never_active=True, never_active_days=14)
 
-    assert (rule.version, rule.inactive_days, rule.mode) == (2, 90, "live")
+    assert (rule.version, rule.inactive_days, rule.never_active_days) == (2, 90, 14)
     assert list(RuleVersion.objects.values_list("version", flat=True)) == [2, 1]
     event = AuditEvent.objects.get(action="rule.updated")
-    assert event.before == {"mode": "safe", "inactive_days": 60}
-    assert event.after == {"mode": "live", "inactive_days": 90}
+    assert event.before == {"inactive_days": 60, "include_never_active": False, "never_active_days": None}
+    assert event.after == {"inactive_days": 90, "include_never_active": True, "never_active_days": 14}
 
 
 def test_switching_to_live_keeps_everything_else(
-    make_rule: Callable[..., CleanupRule], make_group: Callable[..., Group]
+    make_rule: Callable[..., CleanupRule], make_group: Callable[..., Group], operator: Operator
 ) -> None:
     rule = make_rule(inactive_products=("jira",), protected_groups=(make_group("jira-admins").pk,))
     before = RuleInput.of(rule)
+    run_planning(preview_rule(rule=rule, actor=ACTOR, operator=operator).pk)
 
     edit(rule, mode="live")
 

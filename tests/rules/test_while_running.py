@@ -18,6 +18,7 @@ from apps.rules.services import create_rule, delete_rule, run_rule, update_rule
 from apps.rules.values import RuleInput
 from apps.sandbox.server import Sandbox
 from apps.users.services import request_sync, run_sync
+from tests.rules.conftest import made_live
 
 
 @pytest.mark.parametrize("change", ["edited", "deleted"])
@@ -32,8 +33,9 @@ def test_run_goes_on_with_the_version_it_began_with(
     admin = operators(organization, "admin@aum.example", "admin")
     actor = Actor.operator(admin)
     run_sync(request_sync(organization=organization, actor=actor).pk, budget_seconds=None, wait_here=True)
-    values = RuleInput(name="Idle", mode="live", inactive_days=60, run_at=time(6))
-    rule = create_rule(organization=organization, values=values, actor=actor, operator=admin)
+    safe = RuleInput(name="Idle", inactive_days=60, run_at=time(6))
+    rule = made_live(create_rule(organization=organization, values=safe, actor=actor, operator=admin))
+    values = RuleInput.of(rule)
     operation = run_rule(rule=rule, actor=actor, operator=admin)
     run_planning(operation.pk)
     claim = claim_chunk(operation.pk, 3)  # under way

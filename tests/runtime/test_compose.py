@@ -175,7 +175,10 @@ def deployment(compose: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
         yield deployment
 
 
-@pytest.mark.parametrize("name", ["web", "worker", "runner"])
+WORKERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("worker", "runner")]
+
+
+@pytest.mark.parametrize("name", ["web", *WORKERS])
 def test_the_service_becomes_healthy_and_ends_when_asked(deployment: Deployment, name: str) -> None:
     assert not deployment.is_healthy(name)
 

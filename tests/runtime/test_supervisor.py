@@ -101,7 +101,11 @@ def test_a_service_runs_only_while_it_is_wanted(run: Run) -> None:
 
 
 def test_the_next_start_ends_what_a_killed_run_left(tmp_path: Path) -> None:
-    leftover = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    # A shell that runs this in the background has SIGINT ignored, which would be handed down.
+    code = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print('up', flush=True); time.sleep(600)"
+    leftover = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
+    assert leftover.stdout is not None
+    assert leftover.stdout.readline() == b"up\n"
     from aum.runtime.supervisor import process_began
 
     entry = f'[{{"pid": {leftover.pid}, "began": "{process_began(leftover.pid)}", "name": "leftover"}}]'

@@ -20,6 +20,7 @@ from apps.users.models import (
     AccountStatus,
     DirectoryMembership,
     Exemption,
+    GroupMembership,
     MembershipStatus,
     ProductAccess,
 )
@@ -381,3 +382,15 @@ def test_person_of_another_organisation_is_missing(plain: Organization) -> None:
     for key in (stranger.pk, stranger.account_id):
         with pytest.raises(Missing):
             person_detail(plain, key)
+
+
+def test_person_exempt_by_a_group_is_shown_as_exempt(plain: Organization) -> None:
+    group = make_group(plain, "board")
+    account = make_account(plain, group_ids=[group.pk])
+    GroupMembership.objects.create(organization=plain, account=account, group=group)
+    Exemption.objects.create(organization=plain, group=group, reason="x", starts_at=timezone.now(), set_by="Anna")
+
+    row = explorer(plain, AccountFilters()).rows[0]
+
+    assert (row.is_exempt, row.exempt) == (True, "by group, domain or kind")
+    assert person_detail(plain, account.pk).row.is_exempt

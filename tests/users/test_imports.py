@@ -98,7 +98,7 @@ def test_rows_of_a_pivot_are_one_person_with_all_groups() -> None:
         (
             "group_name,username,full_name,email,active,last_login\ng,f,Frank,f@x.org,Yes,14 Dec 2012 15:31:57\n",
             "older_export",
-            {"email": 3, "name": 2, "status": 4},
+            {"email": 3, "name": 2, "status": 4, "groups": 0},
         ),
         ("a@x.org\nb@x.org\n", "email_list", {"email": 0}),
         ("email\na@x.org\n\n", "own", {"email": 0}),
@@ -257,6 +257,7 @@ def test_columns_that_make_no_sense_are_refused(plain: Organization, mapping: di
     ("fields", "differences"),
     [
         ({}, []),
+        ({"products": 0}, ["product access"]),
         ({"name": "Other"}, ["name"]),
         ({"email": "other@example.com"}, ["e-mail"]),
         ({"email": None}, []),
@@ -271,8 +272,8 @@ def test_columns_that_make_no_sense_are_refused(plain: Organization, mapping: di
 def test_what_the_file_says_otherwise_is_flagged(
     plain: Organization, fields: dict[str, Any], differences: list[str]
 ) -> None:
-    known = {"account_id": "712020:0f1e2d3c-1", "name": "Ada Example", "email": "ada@example.com", **fields}
-    make_account(plain, **known)
+    known = {"account_id": "712020:0f1e2d3c-1", "name": "Ada Example", "email": "ada@example.com", "products": 1}
+    make_account(plain, **{**known, **fields})
     file = check(plain, EXPORT)
     rows, _ = selectors.page_of_people(selectors.people_rows(file), 0, 50)
 
@@ -282,6 +283,17 @@ def test_what_the_file_says_otherwise_is_flagged(
     assert [row.line for row in selectors.people_rows(file, only="disagree")] == ([2] if differences else [])
     assert [row.line for row in selectors.people_rows(file, only="unknown")] == [3]
     assert [row.line for row in selectors.people_rows(file, search="lovelace")] == [3]
+
+
+def test_access_is_only_denied_where_the_file_speaks_of_it(plain: Organization) -> None:
+    make_account(plain, account_id="712020:0f1e2d3c-2", name="Max")
+    file = check(plain, EXPORT)
+    rows, _ = selectors.page_of_people(selectors.people_rows(file, only="known"), 0, 50)
+
+    (max_,) = selectors.file_people(file, rows)
+
+    assert {login.label: login.held_in_file for login in max_.logins} == {"Jira Software on other": None}
+    assert csv_layouts.columns_of(file.headers, file.layout).covered == ["jira"]
 
 
 def test_other_organisation_has_no_such_file(plain: Organization) -> None:

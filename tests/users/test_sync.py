@@ -34,8 +34,9 @@ from apps.users.models import (
 )
 from apps.users.products import product_of
 from apps.users.selectors import data_trust
-from apps.users.services import SyncAlreadyRunning, cancel_sync, request_sync, run_sync, sweep_syncs
+from apps.users.services import SyncAlreadyRunning, cancel_sync, request_sync, run_sync, sweep_syncs, sync_reading
 from apps.users.services import sync as sync_module
+from apps.users.services.sync_reading import DirectoryReading
 from tests.users.conftest import SYSTEM, connect
 
 pytestmark = pytest.mark.django_db
@@ -264,6 +265,7 @@ def test_every_page_can_be_the_last_before_a_kill(
     run = request_sync(organization=organization, actor=SYSTEM)
     enqueued: list[str] = []
     monkeypatch.setattr(sync_module, "enqueue", lambda name, **ids: enqueued.append(name))
+    monkeypatch.setattr(sync_reading, "PAGES_AT_ONCE", 1)
 
     for _ in range(200):
         finished = run_sync(run.pk, budget_seconds=-1)
@@ -283,18 +285,19 @@ def test_page_that_failed_is_read_again_from_its_cursor(
     organization: Organization, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = request_sync(organization=organization, actor=SYSTEM)
-    staged = sync_module._Sync._stage
+    staged = DirectoryReading._stage
     calls = iter(range(100))
+    monkeypatch.setattr(sync_reading, "PAGES_AT_ONCE", 1)
 
     def dies_on_second_page(self: Any, place: Any, page: Any) -> None:
         staged(self, place, page)
         if next(calls) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sync_module._Sync, "_stage", dies_on_second_page)
+    monkeypatch.setattr(DirectoryReading, "_stage", dies_on_second_page)
     with pytest.raises(KeyboardInterrupt):
         run_sync(run.pk)
-    monkeypatch.setattr(sync_module._Sync, "_stage", staged)
+    monkeypatch.setattr(DirectoryReading, "_stage", staged)
     kept = SyncedPerson.objects.count()
     SyncRun.objects.filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
 
@@ -322,16 +325,39 @@ def test_people_are_read_again_when_staging_was_lost(
     assert_mirrors(organization, sandbox)
 
 
+def test_pages_that_come_fast_are_staged_together_with_the_cursor_behind_them(
+    organization: Organization, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = request_sync(organization=organization, actor=SYSTEM)
+    staged = DirectoryReading._stage
+    seen: list[tuple[int, bool]] = []
+
+    def watched(self: Any, place: Any, pages: Any) -> None:
+        staged(self, place, pages)
+        kept = SyncRun.objects.get(pk=run.pk).cursor
+        is_behind = kept["at"] == pages[-1].next_cursor and kept["rows"] == SyncedPerson.objects.count()
+        seen.append((len(pages), is_behind))
+
+    monkeypatch.setattr(DirectoryReading, "_stage", watched)
+    monkeypatch.setattr(sync_reading, "BATCH_SECONDS", 10)
+
+    run_sync(run.pk, budget_seconds=None)
+
+    assert all(is_behind for _, is_behind in seen)
+    assert max(number for number, _ in seen) > 1
+    assert_mirrors(organization, sandbox)
+
+
 def test_page_staged_twice_does_no_harm(
     organization: Organization, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    staged = sync_module._Sync._stage
+    staged = DirectoryReading._stage
 
     def twice(self: Any, place: Any, page: Any) -> None:
         staged(self, place, page)
         staged(self, place, page)
 
-    monkeypatch.setattr(sync_module._Sync, "_stage", twice)
+    monkeypatch.setattr(DirectoryReading, "_stage", twice)
     run = request_sync(organization=organization, actor=SYSTEM)
 
     run_sync(run.pk, budget_seconds=None)
@@ -373,7 +399,7 @@ def test_cancelled_sync_leaves_the_mirror_alone(
 def test_sweep_takes_up_what_nobody_works_on(organization: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
     run = request_sync(organization=organization, actor=SYSTEM)
     enqueued: list[int] = []
-    monkeypatch.setattr(sync_module, "enqueue", lambda name, **ids: enqueued.append(ids["sync_run_id"]))
+    monkeypatch.setattr(sync_module, "enqueue_again", lambda name, **ids: enqueued.append(ids["sync_run_id"]))
 
     sweep_syncs()
     assert enqueued == []  # just queued: the task is on its way
@@ -588,7 +614,7 @@ def test_written_account_keeps_its_state_when_the_sync_read_it_before(
     account = Account.objects.get(account_id=person.account_id)
     directory = Directory.objects.get(directory_id=sandbox.core.world.directories[person.memberships[0].directory].id)
     group = Group.objects.get(pk=account.group_ids[0])
-    merge = sync_module._Sync._merge
+    merge = DirectoryReading._merge
 
     def write_first(self: Any) -> None:
         mark_pending(account, 60)
@@ -596,11 +622,11 @@ def test_written_account_keeps_its_state_when_the_sync_read_it_before(
         mirror_group_removed(account, group)
         merge(self)
 
-    monkeypatch.setattr(sync_module._Sync, "_merge", write_first)
+    monkeypatch.setattr(DirectoryReading, "_merge", write_first)
     sync()
     account.refresh_from_db()
     kept = (account.membership_status, group.pk in account.group_ids)
-    monkeypatch.setattr(sync_module._Sync, "_merge", merge)
+    monkeypatch.setattr(DirectoryReading, "_merge", merge)
     Account.objects.filter(pk=account.pk).update(pending_until=timezone.now() - timedelta(seconds=1))
     sync()
 

@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.audit.models import AuditEvent
-from apps.audit.selectors import EventFilters, events, export_rows
+from apps.audit.selectors import STATUS_WORDS, EventFilters, events, export_rows
 from apps.audit.services import record, verify
 from apps.operators.api.base import ApiView
 from apps.operators.api.organizations import PAGING
@@ -28,12 +28,27 @@ from aum.common.pagination import body, keyset_page, refuse_unknown
 from aum.common.pagination_parameters import choice, instant, whole_number
 from aum.common.serializers import page_of
 
-FILTERS = ("search", "actor", "action", "outcome", "since", "until", "target_ref", "operation")
+FILTERS = (
+    "search",
+    "actor",
+    "person",
+    "action",
+    "outcome",
+    "type",
+    "status",
+    "since",
+    "until",
+    "target_ref",
+    "operation",
+)
 FILTER_PARAMETERS = [
     OpenApiParameter("search", str),
     OpenApiParameter("actor", str),
+    OpenApiParameter("person", str, description="Name or e-mail of whoever acted or was acted upon."),
     OpenApiParameter("action", str, description="Exact, or a family such as `account.`"),
     OpenApiParameter("outcome", str, enum=AuditEvent.Outcome.values),
+    OpenApiParameter("type", str, description="Kinds of operation, separated by commas; also sync and migration."),
+    OpenApiParameter("status", str, description="success, failed, warning, partial, progress or ended, by commas."),
     OpenApiParameter("since", OpenApiTypes.DATETIME),
     OpenApiParameter("until", OpenApiTypes.DATETIME),
     OpenApiParameter("target_ref", str, description="The account_id, or the id, of what was acted upon."),
@@ -105,6 +120,9 @@ def _filters(request: Request) -> EventFilters:
     return EventFilters(
         search=given.get("search", "")[:200],
         actor=given.get("actor", "")[:200],
+        person=given.get("person", "")[:200],
+        kinds=tuple(part for part in given.get("type", "")[:200].split(",") if part),
+        statuses=_statuses(given.get("status", "")),
         action=given.get("action", "")[:60],
         outcome=choice(given, "outcome", AuditEvent.Outcome.values),
         since=instant(given, "since"),
@@ -112,6 +130,13 @@ def _filters(request: Request) -> EventFilters:
         target_ref=given.get("target_ref", "")[:200],
         operation_id=whole_number(given, "operation"),
     )
+
+
+def _statuses(text: str) -> tuple[str, ...]:
+    words = tuple(part for part in text.split(",") if part)
+    if unknown := [word for word in words if word not in STATUS_WORDS]:
+        raise InvalidInput(fields={"status": [f"{unknown[0][:60]} is none of {', '.join(STATUS_WORDS)}."]})
+    return words
 
 
 class AuditEventsView(ApiView):

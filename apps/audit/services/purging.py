@@ -13,7 +13,19 @@ from django.utils import timezone
 from apps.audit.chain import checkpoint_message, signing_keys
 from apps.audit.guards import guards_lifted
 from apps.audit.locks import SEALER, lock_key
-from apps.audit.models import AuditCheckpoint, AuditEvent, AuditIdentity, AuditSegment
+from apps.audit.models import (
+    ArchivePart,
+    AuditCheckpoint,
+    AuditEvent,
+    AuditIdentity,
+    AuditSearch,
+    AuditSegment,
+    ImportedEvent,
+    LogClearance,
+    LogImport,
+    RetentionPolicy,
+    Verification,
+)
 from apps.audit.services.verification import segment_findings
 from apps.audit.services.writing import record
 from apps.organizations.models import Organization
@@ -22,6 +34,19 @@ from aum.common.errors import DomainError
 
 logger = logging.getLogger(__name__)
 SEGMENTS_PER_TRANSACTION = 20
+_OF_AN_ORGANIZATION = (
+    AuditEvent,
+    AuditSearch,
+    AuditSegment,
+    AuditCheckpoint,
+    AuditIdentity,
+    ImportedEvent,
+    LogImport,
+    ArchivePart,
+    LogClearance,
+    RetentionPolicy,
+    Verification,
+)
 
 
 class PurgeRefused(DomainError):
@@ -34,20 +59,24 @@ class NotADemo(DomainError):
     detail = "Only the audit log of a demo organisation can be forgotten as a whole."
 
 
-def purge_segments(organization: Organization, before: datetime, *, actor: Actor) -> int:
+def purge_segments(
+    organization: Organization, before: datetime | None, *, actor: Actor, through_event_id: int | None = None
+) -> int:
     """Remove the events of all whole sealed segments that are older than `before` (aware); returns how many events.
+
+    With `through_event_id` instead: of all whole segments that hold no later event.
 
     Begins at the oldest segment and stops at the first that holds a younger event. The segments stay with their heads,
     without their lists; a signed checkpoint says that they were purged on purpose, and an event says by whom. Raises
     PurgeRefused when a segment does not verify: evidence of tampering is not removed.
     """
     removed = 0
-    while rows := _purge_some(organization, before, actor):
+    while rows := _purge_some(organization, before, through_event_id, actor):
         removed += rows
     return removed
 
 
-def _purge_some(organization: Organization, before: datetime, actor: Actor) -> int:
+def _purge_some(organization: Organization, before: datetime | None, through_event_id: int | None, actor: Actor) -> int:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", lock_key(SEALER, organization.pk))
@@ -57,7 +86,9 @@ def _purge_some(organization: Organization, before: datetime, actor: Actor) -> i
         previous = segments.exclude(purged_at=None).order_by("-number").first()
         lower = previous
         for segment in candidates:
-            if _newest_at(organization, lower, segment) >= before:
+            if through_event_id is not None and segment.last_id > through_event_id:
+                break
+            if before is not None and _newest_at(organization, lower, segment) >= before:
                 break
             if segment_findings(segment, lower):
                 raise PurgeRefused(
@@ -85,6 +116,10 @@ def _remove(organization: Organization, previous: AuditSegment | None, chosen: l
             [organization.pk, previous.last_id if previous else 0, last.last_id],
         )
         rows: int = cursor.rowcount
+        cursor.execute(
+            "DELETE FROM audit_auditsearch WHERE organization_id = %s AND event_id <= %s",
+            [organization.pk, last.last_id],
+        )
         AuditSegment.objects.filter(pk__in=[segment.pk for segment in chosen]).update(digests=b"", purged_at=purged_at)
     key = signing_keys()[0]
     message = checkpoint_message(
@@ -148,10 +183,31 @@ def erase_identity(*, organization: Organization, kind: str, key: str, actor: Ac
     return len(identities)
 
 
+def erase_imported(*, organization: Organization, email: str, actor: Actor, reason: str = "") -> int:
+    """Erase the person `email` from imported logs, as user and as performer; returns from how many lines."""
+    if not email:
+        return 0
+    with transaction.atomic():
+        now = timezone.now()
+        rows = ImportedEvent.objects.of(organization)
+        touched = rows.filter(user_email__iexact=email).update(user_email="", erased_at=now)
+        touched += rows.filter(performed_by__iexact=email).update(performed_by="", erased_at=now)
+        if touched:
+            record(
+                organization=organization,
+                actor=actor,
+                action="identity.erased",
+                target_kind="audit_import",
+                reason=reason,
+                before={"lines": touched},
+            )
+    return int(touched)
+
+
 def forget_organization(organization: Organization) -> None:
     """Delete all audit rows of a demo organisation, so that it can be deleted itself. Raises NotADemo for any other."""
     if not organization.is_demo:
         raise NotADemo
     with transaction.atomic(), guards_lifted(), connection.cursor() as cursor:
-        for model in (AuditEvent, AuditSegment, AuditCheckpoint, AuditIdentity):
+        for model in _OF_AN_ORGANIZATION:
             cursor.execute(f"DELETE FROM {model._meta.db_table} WHERE organization_id = %s", [organization.pk])

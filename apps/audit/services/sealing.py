@@ -12,6 +12,7 @@ from django.utils import timezone
 from apps.audit.chain import GENESIS, ROWS_SQL, row_digest, segment_head, segment_root, signing_keys
 from apps.audit.locks import SEALER, WRITERS, lock_key
 from apps.audit.models import AuditSegment
+from apps.audit.search import store_words
 from apps.audit.services.anchoring import anchor_heads
 from apps.organizations.models import Organization
 
@@ -77,6 +78,7 @@ def _seal_next(organization: Organization, newest_id: int) -> bool:
             return False
         segment = _segment(organization, last, rows)
         segment.save(force_insert=True)
+        store_words(organization.pk, segment.first_id, segment.last_id)
     logger.info(
         "audit.sealed", extra={"organization": organization.slug, "segment": segment.number, "events": segment.count}
     )

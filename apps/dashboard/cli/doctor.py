@@ -207,6 +207,9 @@ def _organizations(*, is_online: bool) -> Iterator[Finding]:
                 f"When it is safe: script/aum kill-switch off --organization {organization.slug} --reason … --as OWNER"
             )
             yield Finding(name, "warning", f"Kill switch on: {organization.kill_switch_reason}", advice)
+        if organization.is_from_file:
+            yield Finding(name, "ok", "Filled from an export file, not connected: nothing can be changed.")
+            continue
         yield _credentials(organization, name)
         state = connection_state(organization)
         kind = {"complete": "ok", "expiring": "warning"}.get(state.code, "error")

@@ -115,7 +115,7 @@ def show_all(cli: Cli) -> int:
 
 def disable_one(cli: Cli) -> int:
     operator = operator_named(cli.arguments.email)
-    disable_operator(operator=operator)
+    disable_operator(operator=operator, actor=cli.actor)
     cli.show({"email": operator.email, "is_active": False}, [f"{operator.email} can no longer sign in."])
     return DONE
 

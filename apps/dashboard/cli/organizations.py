@@ -108,6 +108,7 @@ def show_all(cli: Cli) -> int:
                 "name": organization.name,
                 "org_id": organization.org_id,
                 "is_demo": organization.is_demo,
+                "is_from_file": organization.is_from_file,
                 "is_killed": organization.is_killed,
                 "connection": {"code": state.code, "title": state.title, "detail": state.detail},
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from apps.dashboard.cli.shared import DONE, FAILED, Cli, Subcommands, UsageError, command, group
 from apps.operators.permissions import Permission
 from apps.rules.api.serializers import RuleSerializer
+from apps.rules.file_schema import rules_schema
 from apps.rules.selectors import rules, sentence
 from apps.rules.services import ImportReport, diff_rules, export_rules, import_rules
 
@@ -22,6 +24,8 @@ def add(commands: Subcommands) -> None:
     take = command(below, "import", import_all, "create and change rules as a file says, all or none", writes=True)
     take.add_argument("file", metavar="FILE", help="“-” reads standard input")
     take.add_argument("--dry-run", action="store_true", help="say what would change, change nothing")
+    take.add_argument("--reason", default="", help="why a safeguard gets looser; who approves reads it")
+    command(below, "schema", show_schema, "write the JSON schema of a rules file")
     diff = command(below, "diff", show_difference, "say what importing a file would change")
     diff.add_argument("file", metavar="FILE", help="“-” reads standard input")
 
@@ -60,8 +64,14 @@ def import_all(cli: Cli) -> int:
             actor=cli.actor,
             operator=cli.operator,
             dry_run=cli.arguments.dry_run,
+            reason=cli.arguments.reason,
         ),
     )
+
+
+def show_schema(cli: Cli) -> int:
+    cli.stdout.write(json.dumps(rules_schema(), indent=2) + "\n")
+    return DONE
 
 
 def show_difference(cli: Cli) -> int:

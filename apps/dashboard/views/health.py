@@ -10,6 +10,10 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from apps.dashboard import heartbeat
+from apps.dashboard.metrics import exposition
 
 
 @require_safe
@@ -22,12 +26,27 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> HttpResponse:
     """200 when PostgreSQL and the queue answer, else 503 with which one does not.
 
+    `workers` tells whether beat and a worker worked lately, `old_syncs` whose directory was not read for long: pages
+    work without either, so that alone takes no web process out of service.
+
     Only from this machine, or with `Authorization: Bearer <AUM_METRICS_TOKEN>`; anybody else gets 404.
     """
     if not _may_ask(request):
         return HttpResponse(status=404)
     state = {"database": _database_answers(), "queue": _queue_answers()}
-    return JsonResponse(state, status=200 if all(state.values()) else 503)
+    further = {
+        "workers": state["queue"] and heartbeat.is_alive(),
+        "old_syncs": heartbeat.old_syncs() if state["database"] else [],
+    }
+    return JsonResponse({**state, **further}, status=200 if all(state.values()) else 503)
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Figures for Prometheus; who may ask is as for `readyz`."""
+    if not _may_ask(request):
+        return HttpResponse(status=404)
+    return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)
 
 
 def _may_ask(request: HttpRequest) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import Resolver404, resolve
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
@@ -18,25 +19,26 @@ from apps.dashboard.selectors import (
     RANGES,
     distribution,
     donut,
-    insights,
     partition_lines,
     recent_activity,
-    seats,
     sync_summary,
 )
+from apps.notifications import selectors as notices
 from apps.operators.access import OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
 from apps.operators.views import add_errors
 from apps.organizations.forms import ReasonForm
 from apps.organizations.models import Alert, Organization
-from apps.organizations.selectors import connection_state, open_alerts
+from apps.organizations.selectors import connection_state, credential_states, open_alerts
 from apps.organizations.services import resolve_alert
 from apps.rules.selectors import next_run_at, rules
-from apps.users.models import ProtectedGroup, SyncRun
-from apps.users.selectors import dashboard_counts, data_trust, latest_merged_sync, latest_sync
+from apps.savings import selectors as savings
+from apps.users.models import Product, SyncRun
+from apps.users.selectors import DashboardCounts, dashboard_counts, data_trust, latest_merged_sync, latest_sync
 from apps.users.services import accept_baseline, request_sync
 from aum.common.csv import neutralise
 from aum.common.errors import DomainError
+from aum.common.money import Amounts
 
 # After this time a poll that still runs asks less often.
 _SLOW_AFTER = timedelta(minutes=1)
@@ -57,16 +59,92 @@ def dashboard(request: OrganizationRequest) -> HttpResponseBase:
         "parts": parts,
         "arcs": donut(parts),
         "lines": partition_lines(counts),
-        "seats": seats(counts),
-        "seat_total": counts.licensed,
-        "insights": insights(counts),
+        **_money(organization, counts),
         "activity": recent_activity(organization),
         "alerts": open_alerts(organization)[:5],
         "next_rule": _next_rule(organization),
+        "tiles": _tiles(request),
+        "returns": notices.returns(organization, since=timezone.now() - timedelta(days=days)),
+        "insight_keys": Product.values,
         **_sync_context(organization, sync),
         **_banner(organization),
     }
     return render(request, "dashboard/dashboard.html", context)
+
+
+# The quick actions: address below /o/<org>/, what it needs, and how it reads (S54–S57).
+_TILES = (
+    ("rules/", Permission.VIEW, "clock", "Scheduler & Cleanup", "Rules and schedules"),
+    ("imports/", Permission.ACT, "upload", "Import users", "Bulk changes from CSV"),
+    ("activation/", Permission.VIEW, "bolt", "Auto-Activate Users", "Domain and group rules"),
+    ("emails/", Permission.VIEW, "mail", "Email Notifications", "Templates and test emails"),
+)
+
+
+@dataclass(frozen=True)
+class Tile:
+    url: str
+    icon: str
+    title: str
+    text: str
+
+
+def _tiles(request: OrganizationRequest) -> list[Tile]:
+    """Those whose page exists and may be opened."""
+    base = organization_of(request).get_absolute_url()
+    found = []
+    for path, permission, icon, title, text in _TILES:
+        if request.access.may(permission) and _leads_somewhere(base + path):
+            found.append(Tile(base + path, icon, title, text))
+    return found
+
+
+def _leads_somewhere(path: str) -> bool:
+    try:
+        resolve(path)
+    except Resolver404:
+        return False
+    return True
+
+
+_FOUR = ("inactive_jira", "inactive_confluence", "inactive_everywhere", "inactive_jsm")
+
+
+def _money(organization: Organization, counts: DashboardCounts) -> dict[str, Any]:
+    """Insights, savings of this month and trends: card and chart show the same figures (S279)."""
+    books = savings.Books.of(organization)
+    every = savings.insights(organization, counts.days)
+    month = savings.parse_month("", organization)
+    months = books.months(month, 12)
+    possible = savings.possible_seats(every)
+    by_key = {insight.key: insight for insight in every}
+    bars = savings.bars(books, months[-1], possible)
+    line, area = savings.sparkline([(row.month.first, _size(row)) for row in months])
+    shown = {"total": counts.total, "active": counts.active, "inactive": counts.inactive_card}
+    return {
+        "insights": [by_key[key] for key in _FOUR],
+        "open_insights": sum(insight.is_open for insight in every),
+        "month": month,
+        "month_name": f"{month.first:%B}",
+        "next_name": f"{month.shifted(1, books.today).first:%B}",
+        "next_realised": books.projected(1).realised,
+        "realised": months[-1].realised,
+        "realised_seats": months[-1].seats,
+        "possible": Amounts.total(bar.possible for bar in bars),
+        "possible_seats": sum(possible.values()),
+        "has_prices": books.has_prices,
+        "has_savings": bool(books.spans) or any(possible.values()),
+        "bars": bars,
+        "bars_height": 40 * len(bars),
+        "savings_line": line,
+        "savings_area": area,
+        "trends": savings.trends(organization, counts.days, shown),
+        "is_demo_history": organization.is_demo and savings.is_demo_history(organization),
+    }
+
+
+def _size(row: savings.MonthSavings) -> float:
+    return float(sum(amount for _currency, amount in row.realised)) or float(row.seats)
 
 
 def _days(request: OrganizationRequest) -> int:
@@ -76,7 +154,15 @@ def _days(request: OrganizationRequest) -> int:
 
 def _banner(organization: Organization) -> dict[str, Any]:
     """The configuration banner (§4.1), and why live rules would not run where the connection itself is fine."""
-    return {"connection": connection_state(organization), "trust": data_trust(organization)}
+    state = connection_state(organization)
+    invalid = [row.label for row in credential_states(organization) if not row.is_valid]
+    named = [_VALUES[check.value] for check in state.failing if check.value in _VALUES]
+    wrong = list(dict.fromkeys([*named, *invalid])) if state.code == "invalid" else []
+    return {"connection": state, "trust": data_trust(organization), "wrong_values": wrong}
+
+
+# The fields of the credentials dialog, as a failed check names them.
+_VALUES = {"email": "Email ID", "api_token": "API token", "api_key": "API key", "org_id": "Organisation ID"}
 
 
 def _next_rule(organization: Organization) -> tuple[Any, datetime] | None:
@@ -122,6 +208,8 @@ def start_sync(request: OrganizationRequest) -> HttpResponseBase:
 
 @require_POST
 def _start_sync(request: OrganizationRequest) -> HttpResponse:
+    if organization_of(request).is_from_file:
+        return redirect("dashboard:look-first", organization_of(request).slug)
     sync = request_sync(organization=organization_of(request), actor=request.access.actor, exist_ok=True)
     if request.headers.get("HX-Request"):
         return render(request, "dashboard/_sync.html", _sync_context(organization_of(request), sync))
@@ -189,19 +277,3 @@ def close_alert(request: OrganizationRequest, pk: int) -> HttpResponseBase:
         resolve_alert(organization=organization_of(request), dedup_key=alert.dedup_key, by=request.access.actor.name)
         messages.success(request, f"Closed: {alert.title}")
     return redirect("dashboard:alerts", organization_of(request).slug)
-
-
-@require(Permission.VIEW)
-def help_page(request: OrganizationRequest) -> HttpResponseBase:
-    """Setup guide with ticks from the real state, glossary, shortcuts, version."""
-    organization = organization_of(request)
-    state = connection_state(organization)
-    all_rules = list(rules(organization))
-    steps = {
-        "credentials": state.is_usable,
-        "sync": latest_merged_sync(organization) is not None,
-        "groups": ProtectedGroup.objects.of(organization).exists(),
-        "rule": bool(all_rules),
-    }
-    context = {"steps": steps, "version": settings.AUM_VERSION, "connection": state}
-    return render(request, "dashboard/help.html", context)

@@ -11,8 +11,9 @@ from django.shortcuts import redirect, render
 from apps.operations.reasons import safeguard_lines
 from apps.operations.selectors import open_safeguard_changes
 from apps.operations.services import Proposal, propose_change, propose_unprotect
+from apps.operations.services.handoffs import coverage
 from apps.operations.views.safeguards import change_rows
-from apps.operators.access import OrganizationRequest, organization_of, require
+from apps.operators.access import OrganizationRequest, fresh, organization_of, proof_first, require
 from apps.operators.permissions import Permission
 from apps.operators.views import add_errors
 from apps.organizations.forms import GeneralForm, ReasonForm, ReplaceCredentialsForm, SafeguardsForm
@@ -117,6 +118,7 @@ def _connection_page(
         "state": connection_state(organization),
         "credentials": credential_states(organization),
         "checks": list(CapabilityCheck.objects.of(organization)),
+        "coverage": coverage(organization),
         "last_syncs": list(SyncRun.objects.of(organization).order_by("-id")[:5]),
     }
     return render(request, "organizations/connection.html", context, status=status)
@@ -141,11 +143,14 @@ def _dialog_context(request: OrganizationRequest, form: ReplaceCredentialsForm |
 
 
 @require(Permission.OWN)
+@fresh("Save the credentials", on_get=True)
 def replace(request: OrganizationRequest) -> HttpResponseBase:
     """Save new credentials after Atlassian accepted them. Typed values stay after a refusal, secrets do not.
 
     The dashboard asks for the dialog alone, as a fragment.
     """
+    if organization_of(request).is_from_file:
+        return redirect("organizations:connect", organization_of(request).slug)
     if request.method != "POST" and request.headers.get("HX-Request"):
         context = {**_dialog_context(request, None, None), "is_dialog_open": True}
         return render(request, "organizations/_replace_dialog.html", context)
@@ -189,7 +194,9 @@ def protected_groups(request: OrganizationRequest) -> HttpResponseBase:
     search = request.GET.get("q", "").strip()
     found = groups(organization, search).filter(protection__isnull=True)[:20] if search else []
     rows = ProtectedGroup.objects.of(organization).select_related("group__directory").order_by("group__name")
-    ending = {change.group_id: change for change in open_safeguard_changes(organization) if change.group_id}
+    ending = {
+        change.group_id: change for change in open_safeguard_changes(organization) if change.kind == "unprotect_group"
+    }
     protected = [(row, ending.get(row.group_id)) for row in rows]
     context = {"section": "groups", "protected": protected, "search": search, "found": found}
     if request.headers.get("HX-Request"):
@@ -248,6 +255,9 @@ def stop(request: OrganizationRequest) -> HttpResponseBase:
         return render(request, "operators/refused.html", {"permission": Permission.OWN}, status=403)
     if request.method == "POST" and form.is_valid():
         reason = form.cleaned_data["reason"]
+        # Stopping never waits; letting everything go on again does.
+        if organization.is_killed and (asked := proof_first(request, "Release the emergency stop")):
+            return asked
         if organization.is_killed:
             release_kill_switch(organization=organization, reason=reason, actor=request.access.actor)
             messages.success(request, "The emergency stop is released. Runs go on.")
@@ -260,16 +270,17 @@ def stop(request: OrganizationRequest) -> HttpResponseBase:
 
 
 @require(Permission.OWN)
+@fresh("Delete the demo")
 def remove_demo(request: OrganizationRequest) -> HttpResponseBase:
-    """Delete the demo organisation and everything of it, after typing its name."""
+    """Delete the demo, or an organisation that only a file filled, and everything of it, after typing its name."""
     organization = organization_of(request)
-    if not organization.is_demo:
+    if not (organization.is_demo or organization.is_from_file):
         raise Http404
     typed = request.POST.get("name", "").strip()
     is_wrong = request.method == "POST" and typed != organization.name
     if request.method == "POST" and not is_wrong:
         delete_demo(organization=organization)
-        messages.success(request, "The demo organisation is deleted.")
+        messages.success(request, f"{organization.name} is deleted.")
         return redirect("home")
     context = {"section": "demo", "is_wrong": is_wrong, "typed": typed}
     return render(request, "organizations/remove_demo.html", context, status=422 if is_wrong else 200)

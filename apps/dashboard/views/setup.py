@@ -7,7 +7,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
 from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -16,8 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from apps.dashboard.forms import ApprovalChoiceForm
-from apps.dashboard.selectors import insights
-from apps.operators.access import OrganizationRequest, organization_of, require
+from apps.operators.access import OrganizationRequest, organization_of, require, sign_in
 from apps.operators.context import may_connect
 from apps.operators.forms import FirstOwnerForm
 from apps.operators.models import Operator, Role
@@ -30,12 +28,12 @@ from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from apps.organizations.services import ConnectionInput, connect_organization, demo_values, want_demo
 from apps.organizations.services.connections import AlreadyConnected, ConnectionRefused, DemoUnavailable
+from apps.savings.selectors import dashboard_insights
 from apps.users.selectors import dashboard_counts, latest_sync
 from apps.users.services import request_sync
 from aum.common.errors import DomainError, InvalidInput
 
 logger = logging.getLogger(__name__)
-BACKEND = "allauth.account.auth_backends.AuthenticationBackend"
 
 
 def home(request: HttpRequest) -> HttpResponse:
@@ -61,7 +59,7 @@ def owner(request: HttpRequest, token: str) -> HttpResponse:
         except DomainError as error:
             add_errors(form, error)
         else:
-            login(request, operator, backend=BACKEND)
+            sign_in(request, operator)
             return redirect("setup")
     return render(request, "dashboard/setup_owner.html", {"form": form}, status=422 if form.errors else 200)
 
@@ -190,7 +188,7 @@ def first_sync(request: OrganizationRequest) -> HttpResponseBase:
 def first_rule(request: OrganizationRequest) -> HttpResponseBase:
     """The largest insight as a suggestion for the first rule, in Safe mode."""
     counts = dashboard_counts(organization_of(request), 30)
-    largest = max(insights(counts), key=lambda insight: insight.count)
+    largest = max(dashboard_insights(organization_of(request), counts.days), key=lambda insight: insight.count)
     return render(
         request, "dashboard/setup_rule.html", {"insight": largest if largest.count else None, "counts": counts}
     )

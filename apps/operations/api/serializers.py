@@ -36,6 +36,21 @@ class ProgressSerializer(serializers.Serializer[Any]):
     total = serializers.IntegerField()
 
 
+class VerificationSerializer(serializers.Serializer[Any]):
+    """People of a finished undo, compared with the state recorded before the runs that it undid."""
+
+    equal = serializers.IntegerField()
+    different = serializers.IntegerField()
+
+
+class UndoneSerializer(serializers.Serializer[Any]):
+    """What an undo over several runs is about: a day or an account, and the numbers of the runs."""
+
+    day = serializers.DateField(required=False)
+    account = serializers.CharField(required=False)
+    numbers = serializers.ListField(child=serializers.IntegerField())
+
+
 class OperationSerializer(serializers.Serializer[Any]):
     """`counts` are finished items by outcome; for operations still open the list adds them in one query."""
 
@@ -64,6 +79,8 @@ class OperationSerializer(serializers.Serializer[Any]):
     applies = serializers.IntegerField(source="applies_id", allow_null=True)
     undo_of = serializers.IntegerField(source="undo_of_id", allow_null=True)
     retry_of = serializers.IntegerField(source="retry_of_id", allow_null=True)
+    undo = serializers.SerializerMethodField()
+    verification = VerificationSerializer(allow_null=True)
     created_at = serializers.DateTimeField()
     planned_at = serializers.DateTimeField(allow_null=True)
     started_at = serializers.DateTimeField(allow_null=True)
@@ -78,6 +95,11 @@ class OperationSerializer(serializers.Serializer[Any]):
             "operator_id": operation.actor_id,
             "is_by_token": operation.is_by_token,
         }
+
+    @extend_schema_field(UndoneSerializer(allow_null=True))
+    def get_undo(self, operation: Operation) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = (operation.frozen or {}).get("undo")
+        return found
 
     @extend_schema_field(RuleOfOperationSerializer(allow_null=True))
     def get_rule(self, operation: Operation) -> dict[str, Any] | None:
@@ -119,11 +141,26 @@ class ActionsSerializer(serializers.Serializer[Any]):
     why_not = serializers.DictField(child=serializers.CharField())
 
 
+class SeatsSerializer(serializers.Serializer[Any]):
+    """Licences of one product that the plan frees; negative ones are used."""
+
+    product = serializers.CharField(source="label")
+    count = serializers.IntegerField()
+    money = serializers.DecimalField(
+        max_digits=20, decimal_places=2, allow_null=True, help_text="A month, at today's price."
+    )
+    currency = serializers.CharField()
+
+
 class OperationDetailSerializer(OperationSerializer):
     sentence = serializers.CharField()
     approval_hash = serializers.CharField(help_text="What approve takes as plan_hash; empty unless held.")
     approval_count = serializers.IntegerField(help_text="People that an approval releases.")
     seconds_left = serializers.IntegerField(allow_null=True)
+    expected_seconds = serializers.IntegerField(
+        allow_null=True, help_text="Applying takes about this long at the rate of the last runs."
+    )
+    seats = SeatsSerializer(many=True)
     can = ActionsSerializer()
 
 
@@ -223,8 +260,35 @@ class ApproveSerializer(PlanHashSerializer):
     reason = PlainText(required=False, allow_blank=True, default="")
 
 
+class HoldRowsSerializer(serializers.Serializer[Any]):
+    accounts = serializers.ListField(child=PlainText(max_length=320), min_length=1, max_length=1000)
+    reason = PlainText(max_length=500)
+
+
 class RejectSerializer(serializers.Serializer[Any]):
     reason = PlainText()
+
+
+class RetrySerializer(serializers.Serializer[Any]):
+    accounts = serializers.ListField(
+        child=PlainText(max_length=320),
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Only these users (Atlassian ids, or the addresses of invitations); everybody without it.",
+    )
+
+
+class UndoPersonSerializer(serializers.Serializer[Any]):
+    since = serializers.DateTimeField(
+        required=False, allow_null=True, default=None, help_text="Runs started since then; default: 30 days ago."
+    )
+    mode = serializers.ChoiceField(["preview", "live"], required=False, default="preview")
+
+
+class UndoDaySerializer(serializers.Serializer[Any]):
+    day = serializers.DateField(help_text="All live runs that started on this day, in UTC.")
+    mode = serializers.ChoiceField(["preview", "live"], required=False, default="preview")
 
 
 class UndoSerializer(serializers.Serializer[Any]):

@@ -19,12 +19,16 @@ from apps.operations.api.serializers import (
     ApproveSerializer,
     BulkActionSerializer,
     DecisionSerializer,
+    HoldRowsSerializer,
     ItemSerializer,
     LeftOutSerializer,
     OperationDetailSerializer,
     OperationSerializer,
     PlanHashSerializer,
     RejectSerializer,
+    RetrySerializer,
+    UndoDaySerializer,
+    UndoPersonSerializer,
     UndoSerializer,
 )
 from apps.operations.models import Operation, OperationItem
@@ -36,7 +40,7 @@ from apps.operators.permissions import Permission
 from apps.organizations.models import Organization
 from apps.users.api.filters import FILTERS, account_filters, group_keys
 from apps.users.models import Account
-from aum.common.errors import InvalidInput, NotAllowed
+from aum.common.errors import InvalidInput, Missing, NotAllowed
 from aum.common.pagination import body, keyset_page, refuse_unknown
 from aum.common.pagination_parameters import choice, choices, instant, whole_number
 from aum.common.serializers import page_of
@@ -77,6 +81,9 @@ def operation_body(view: ApiView, operation: Operation) -> dict[str, Any]:
         why_not["approve"] = refusal.sentence
     operation.approval_hash, operation.approval_count = approval_hash, count  # type: ignore[attr-defined]
     operation.seconds_left = summary.seconds_left  # type: ignore[attr-defined]
+    operation.expected_seconds = selectors.expected_seconds(operation)  # type: ignore[attr-defined]
+    # Lists keep the column; here its words and money take its place.
+    operation.seats = selectors.seats_of(operation)
     operation.can = {  # type: ignore[attr-defined]
         "pause": summary.can_pause,
         "resume": summary.can_resume,
@@ -146,6 +153,9 @@ def _action_names(given: dict[str, Any]) -> list[str]:
 
 
 def _specs(organization: Organization, given: dict[str, Any], names: Sequence[str]) -> list[ActionSpec]:
+    if (given["products"] or given["sites"]) and "remove_product_access" not in names:
+        # Taken silently, "suspend" with products would suspend people everywhere.
+        raise InvalidInput(fields={"products": ["To take only these products, use remove_product_access."]})
     groups = group_keys(organization, given["groups"], field="groups") if given["groups"] else ()
     products, sites = tuple(given["products"]), tuple(given["sites"])
     return [
@@ -380,6 +390,27 @@ class RejectView(_Steering):
         return accepted(self, operation, status=200)
 
 
+class HoldRowsView(_Steering):
+    required = {"POST": Permission.VIEW}
+
+    @extend_schema(
+        operation_id="operations_hold_rows", request=HoldRowsSerializer, responses={200: OperationDetailSerializer}
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Take people out of a held plan, with a reason; the approval is then for exactly the rest."""
+        if not (self.access.may(Permission.APPROVE) or self.access.may(Permission.ACT)):
+            raise NotAllowed("Only who may approve, or its author, holds users back.")
+        given = self.validated(HoldRowsSerializer)
+        operation = services.hold_rows(
+            operation=self.operation(pk),
+            account_ids=given["accounts"],
+            reason=given["reason"],
+            operator=self.operator,
+            actor=self.actor,
+        )
+        return accepted(self, operation, status=200)
+
+
 class PauseView(_Steering):
     @extend_schema(operation_id="operations_pause", request=None, responses={200: OperationDetailSerializer})
     def post(self, request: Request, pk: int) -> Response:
@@ -405,11 +436,17 @@ class CancelView(PauseView):
 
 
 class RetryFailedView(_Steering):
-    @extend_schema(operation_id="operations_retry_failed", request=None, responses={202: OperationDetailSerializer})
+    @extend_schema(
+        operation_id="operations_retry_failed", request=RetrySerializer, responses={202: OperationDetailSerializer}
+    )
     def post(self, request: Request, pk: int) -> Response:
-        """A new live operation with what failed."""
+        """A new live operation with what failed, of everybody or of `accounts`."""
         operation = services.retry_failed(
-            operation=self.operation(pk), actor=self.actor, operator=self.operator, is_by_token=self.is_by_token
+            operation=self.operation(pk),
+            actor=self.actor,
+            operator=self.operator,
+            account_ids=self.validated(RetrySerializer)["accounts"],
+            is_by_token=self.is_by_token,
         )
         return accepted(self, operation)
 
@@ -424,7 +461,52 @@ class UndoView(_Steering):
             actor=self.actor,
             operator=self.operator,
             account_ids=given["accounts"],
-            mode=Operation.Mode.LIVE if given["mode"] == "live" else Operation.Mode.SAFE,
+            mode=_undo_mode(given["mode"]),
             is_by_token=self.is_by_token,
         )
         return accepted(self, operation)
+
+
+class UndoPersonView(ApiView):
+    required = {"POST": Permission.ACT}
+
+    @extend_schema(operation_id="users_undo", request=UndoPersonSerializer, responses={202: OperationDetailSerializer})
+    def post(self, request: Request, account_id: str) -> Response:
+        """Give one person back the net of what all runs took since a moment."""
+        given = self.validated(UndoPersonSerializer)
+        account = Account.objects.of(self.organization).filter(account_id=account_id).first()
+        if account is None:
+            raise Missing("There is no such user here.")
+        operation = services.undo_person(
+            account=account,
+            actor=self.actor,
+            operator=self.operator,
+            since=given["since"],
+            mode=_undo_mode(given["mode"]),
+            is_by_token=self.is_by_token,
+        )
+        return accepted(self, operation)
+
+
+class UndoDayView(ApiView):
+    required = {"POST": Permission.ACT}
+
+    @extend_schema(
+        operation_id="operations_undo_day", request=UndoDaySerializer, responses={202: OperationDetailSerializer}
+    )
+    def post(self, request: Request) -> Response:
+        """Give back the net of what all runs of a day took."""
+        given = self.validated(UndoDaySerializer)
+        operation = services.undo_day(
+            organization=self.organization,
+            day=given["day"],
+            actor=self.actor,
+            operator=self.operator,
+            mode=_undo_mode(given["mode"]),
+            is_by_token=self.is_by_token,
+        )
+        return accepted(self, operation)
+
+
+def _undo_mode(word: str) -> str:
+    return Operation.Mode.LIVE if word == "live" else Operation.Mode.SAFE

@@ -7,6 +7,7 @@ from apps.operations.services.approvals import (
     Refusal,
     approval_hash,
     approve_operation,
+    hold_rows,
     may_approve,
     reject_operation,
 )
@@ -14,6 +15,7 @@ from apps.operations.services.control import WrongState, cancel_operation, pause
 from apps.operations.services.execution import execute_operation, sweep
 from apps.operations.services.gate import limits_can_trip
 from apps.operations.services.plans import (
+    RETRYABLE,
     NotApplicable,
     OperationAlreadyRunning,
     PlanChanged,
@@ -23,7 +25,6 @@ from apps.operations.services.plans import (
     retry_failed,
     run_planning,
     supersede_open_of_rule,
-    undo_operation,
 )
 from apps.operations.services.safeguards import (
     ChangeImpossible,
@@ -33,13 +34,28 @@ from apps.operations.services.safeguards import (
     apply_due_changes,
     approve_change,
     decision_refusals,
+    end_rule_changes,
     propose_change,
+    propose_licence_only,
+    propose_release_kind,
+    propose_rule_change,
     propose_unprotect,
     reject_change,
+    tighten_kind,
+    tighten_licence_only,
     withdraw_change,
+)
+from apps.operations.services.undo import (
+    changed_items,
+    runs_of_day,
+    runs_of_person,
+    undo_day,
+    undo_operation,
+    undo_person,
 )
 
 __all__ = [
+    "RETRYABLE",
     "ChangeImpossible",
     "MayNotApprove",
     "MayNotDecide",
@@ -59,21 +75,33 @@ __all__ = [
     "approve_change",
     "approve_operation",
     "cancel_operation",
+    "changed_items",
     "decision_refusals",
+    "end_rule_changes",
     "execute_operation",
+    "hold_rows",
     "limits_can_trip",
     "may_approve",
     "pause_operation",
     "plan_operation",
     "propose_change",
+    "propose_licence_only",
+    "propose_release_kind",
+    "propose_rule_change",
     "propose_unprotect",
     "reject_change",
     "reject_operation",
     "resume_operation",
     "retry_failed",
     "run_planning",
+    "runs_of_day",
+    "runs_of_person",
     "supersede_open_of_rule",
     "sweep",
+    "tighten_kind",
+    "tighten_licence_only",
+    "undo_day",
     "undo_operation",
+    "undo_person",
     "withdraw_change",
 ]

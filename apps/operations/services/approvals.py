@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
 from django.utils import timezone
 
 from apps.operations import planning
-from apps.operations.models import Approval, Operation
+from apps.operations.models import Approval, Operation, OperationItem
 from apps.operations.selection import selection_from_json
 from apps.operations.services import finishing
-from apps.operations.services.gate import takes_access
+from apps.operations.services.gate import protected_now, takes_access
+from apps.operations.services.outcomes import finish_unwritten
 from apps.operations.services.plans import PlanChanged, PlanExpired
 from apps.operations.services.recording import record_operation
 from apps.operators.models import Operator
@@ -70,7 +72,7 @@ def may_approve(operation: Operation, operator: Operator) -> Refusal | None:
 def approval_hash(operation: Operation) -> tuple[str, int]:
     """(hash, people) that a decision binds to: the plan's, or the rest's once a run has written."""
     if operation.first_write_at is None:
-        return operation.plan_hash, operation.people_count
+        return planning.held_hash(operation)
     return planning.rest_hash(operation)
 
 
@@ -105,6 +107,8 @@ def approve_operation(
         raise PlanChanged
     if locked.expires_at and locked.expires_at <= timezone.now():
         raise PlanExpired("This plan waited too long for an approval. Run the rule again.")
+    if locked.first_write_at is None and planning.freeze(locked)[0] != locked.plan_hash:
+        raise PlanChanged("The rows of this plan are not those that were frozen. Make a new plan.")
     one_operator = locked.organization.is_one_operator
     if one_operator:
         _confirm_alone(operator, actor, count, confirm_count, password)
@@ -112,6 +116,8 @@ def approve_operation(
         trust = data_trust(locked.organization)
         if not trust.ok:
             raise NotTrusted(f"{' '.join(trust.reasons)} {NotTrusted.detail}")
+        if locked.first_write_at is None and _protection_changed(locked):
+            raise PlanChanged("The protected groups changed since the plan was made. Make a new plan.")
         if any(held["code"] == "protected_group_missing" for held in locked.held_reasons):
             raise NotTrusted("A protected group is missing. Correct the protected groups and plan again.")
         _refuse_if_stale(locked)
@@ -132,9 +138,46 @@ def approve_operation(
     )
     record_operation(locked, actor, "approved", reason=reason, after={"people": count})
     resolve_alert(organization=locked.organization, dedup_key=f"held:{locked.pk}", by=actor.name)
-    if locked.undo_of_id and locked.first_write_at is None:
+    if locked.is_undo and locked.first_write_at is None:
         finishing.undo_begins(locked)
     enqueue_on_commit("operations.execute", operation_id=locked.pk)
+    locked.refresh_from_db()
+    return locked
+
+
+def _protection_changed(operation: Operation) -> bool:
+    noted = operation.frozen.get("protected_groups")
+    return noted is not None and noted != protected_now(operation.organization)
+
+
+@transaction.atomic
+def hold_rows(
+    *, operation: Operation, account_ids: Sequence[str], reason: str, operator: Operator, actor: Actor
+) -> Operation:
+    """Take single people out of a held plan before the rest of it is decided (outcome skipped_held_row).
+
+    By who may decide about the plan, or by its author. The approval then binds to the hash of what is left. Raises
+    NotHeld, MayNotApprove, InvalidInput.
+    """
+    locked = _lock_held(operation)
+    refusal = may_approve(locked, operator)
+    if refusal and operator.pk != locked.actor_id:
+        raise MayNotApprove(refusal.sentence)
+    if not reason.strip():
+        raise InvalidInput(fields={"reason": ["Say why these users are held back. It stands in the audit log."]})
+    pending = locked.items.filter(status="pending")
+    chosen = list(pending.filter(subject__in=list(account_ids)).select_related("account").order_by("pk"))
+    if not chosen:
+        raise InvalidInput(fields={"accounts": ["Choose at least one user who is still in the plan."]})
+    if not pending.exclude(pk__in=[item.pk for item in chosen]).exists():
+        raise InvalidInput(fields={"accounts": ["That would leave nobody. Reject the plan instead."]})
+    finish_unwritten(
+        locked, chosen, OperationItem.Outcome.SKIPPED_HELD_ROW, f"Held back by {actor.name}: {reason.strip()}", actor
+    )
+    record_operation(
+        locked, actor, "rows_held", reason=reason.strip(), after={"people": len({item.subject for item in chosen})}
+    )
+    Operation.objects.filter(pk=locked.pk).update(seats=planning.seats_of(locked))
     locked.refresh_from_db()
     return locked
 
@@ -158,7 +201,7 @@ def _refuse_if_stale(operation: Operation) -> None:
     data = operation.frozen.get("selection")
     pending = operation.items.filter(status="pending")
     pks = set(pending.exclude(account=None).values_list("account_id", flat=True))
-    if not data or operation.undo_of_id or not pks:
+    if not data or operation.is_undo or not pks:
         return
     selection = selection_from_json(data)
     still: set[int] = set()
@@ -179,7 +222,7 @@ def reject_operation(*, operation: Operation, operator: Operator, actor: Actor, 
     """End a held plan. The author may withdraw it; anybody else needs the right to approve. A reason is required."""
     locked = _lock_held(operation)
     refusal = may_approve(locked, operator)
-    if refusal and refusal.code != "author":
+    if refusal and operator.pk != locked.actor_id:
         raise MayNotApprove(refusal.sentence)
     if not reason.strip():
         raise InvalidInput(fields={"reason": ["Say why, so that its author can do better."]})

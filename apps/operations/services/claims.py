@@ -12,7 +12,6 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
-from django.utils import timezone
 
 from apps.operations.models import BrakeState, Operation, OperationItem
 from apps.operations.selection import Limits
@@ -21,6 +20,7 @@ from apps.operations.services import finishing
 from apps.operations.services.gate import Brakes, takes_access, used_in_last_day
 from apps.organizations.selectors import connection_state, is_copy, pause_until
 from apps.users.selectors import data_trust
+from aum.common.clock import database_now
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def claim_chunk(operation_id: int, size: int) -> Claim:
     if takes:
         BrakeState.objects.get_or_create(organization=organization)
         BrakeState.objects.select_for_update().get(organization=organization)
-    now = timezone.now()
+    now = database_now()
     if organization.is_killed or is_copy():
         wait(operation.pk, None, "The kill switch is on. Nothing is written until an owner releases it.")
         return Claim(token, is_over=True)
@@ -78,14 +78,14 @@ def claim_chunk(operation_id: int, size: int) -> Claim:
     if takes:
         trust = data_trust(organization)
         if not trust.ok:
-            _hold_rest(operation, "data_trust", " ".join(trust.reasons))
+            hold_rest(operation, "data_trust", " ".join(trust.reasons))
             return Claim(token, is_over=True)
         allowed = _allowed_by_day(operation, size, now)
         if allowed <= 0 and _has_pending(operation):
-            _hold_rest(operation, "per_day", f"The daily limit of {organization.max_per_day:,} people is used up.")
+            hold_rest(operation, "per_day", f"The daily limit of {organization.max_per_day:,} people is used up.")
             return Claim(token, is_over=True)
     if _fails_too_often(operation):
-        _hold_rest(
+        hold_rest(
             operation, "failures", f"More than {organization.max_failure_percent} % failed, so the run stopped itself."
         )
         return Claim(token, is_over=True)
@@ -154,9 +154,9 @@ def wait(operation_id: int, until: datetime | None, sentence: str) -> None:
     )
 
 
-def _hold_rest(operation: Operation, code: str, sentence: str) -> None:
+def hold_rest(operation: Operation, code: str, sentence: str) -> None:
     """Hold what is left; going on needs an approval of exactly the rest (DECISIONS.md §10)."""
-    now = timezone.now()
+    now = database_now()
     operation.held_reasons = [{"code": code, "sentence": sentence}]
     changed = Operation.objects.filter(pk=operation.pk, status__in=Operation.WORKING).update(
         status=Operation.Status.HELD,
@@ -176,7 +176,7 @@ def may_write(item: OperationItem, token: uuid.UUID) -> bool:
     From then on the item's effect is read, never guessed. Pause, stop and kill switch take effect here, within one
     call per worker.
     """
-    now = timezone.now()
+    now = database_now()
     with connection.cursor() as cursor:
         cursor.execute(
             """UPDATE operations_operationitem i
@@ -196,7 +196,7 @@ def may_write(item: OperationItem, token: uuid.UUID) -> bool:
 
 def release(items: Sequence[OperationItem], token: uuid.UUID, *, delay_seconds: float = 0.0) -> None:
     """Give items back that were not written: they are to go again, after a delay where one is given."""
-    later = timezone.now() + timedelta(seconds=delay_seconds) if delay_seconds else None
+    later = database_now() + timedelta(seconds=delay_seconds) if delay_seconds else None
     OperationItem.objects.filter(pk__in=[item.pk for item in items], lease_token=token, status=Status.CLAIMED).update(
         status=Status.PENDING, lease_token=None, lease_until=None, written_at=None, next_read_at=later
     )
@@ -209,14 +209,14 @@ def put_in_doubt(item: OperationItem, token: uuid.UUID, *, is_answered: bool, se
         is_answered=is_answered,
         lease_token=None,
         lease_until=None,
-        next_read_at=timezone.now() + timedelta(seconds=seconds),
+        next_read_at=database_now() + timedelta(seconds=seconds),
         **ids,
     )
 
 
 def recover_expired(operation_id: int) -> None:
     """Items of a worker that is gone: unwritten ones are to go again, written ones are in doubt."""
-    now = timezone.now()
+    now = database_now()
     expired = OperationItem.objects.filter(operation_id=operation_id, status=Status.CLAIMED, lease_until__lt=now)
     expired.filter(written_at__isnull=True).update(status=Status.PENDING, lease_token=None, lease_until=None)
     expired.filter(written_at__isnull=False).update(
@@ -230,7 +230,7 @@ def recover_expired(operation_id: int) -> None:
 @transaction.atomic
 def claim_doubts(operation_id: int, size: int) -> Claim:
     """Items in doubt whose next reading is due, under a lease."""
-    token, now = uuid.uuid4(), timezone.now()
+    token, now = uuid.uuid4(), database_now()
     due = list(
         OperationItem.objects.select_for_update(skip_locked=True, of=("self",))
         .filter(operation_id=operation_id, status=Status.IN_DOUBT, next_read_at__lte=now)
@@ -249,7 +249,7 @@ def claim_doubts(operation_id: int, size: int) -> Claim:
 
 def seconds_to_next(operation_id: int) -> float | None:
     """Seconds until something of the operation is due again; None when nothing is open."""
-    now = timezone.now()
+    now = database_now()
     rows = OperationItem.objects.filter(operation_id=operation_id).exclude(status=Status.FINISHED)
     nexts: list[float] = []
     for status, next_read_at, lease_until in rows.values_list("status", "next_read_at", "lease_until")[:2000]:

@@ -18,15 +18,17 @@ from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from apps.operations.actions import REGISTRY, Action, RemoveProductAccess, Target
+from apps.operations import planning
+from apps.operations.actions import REGISTRY, Action, Fresh, RemoveProductAccess, Target
 from apps.operations.models import Operation, OperationItem
-from apps.operations.services import claims, finishing
+from apps.operations.services import claims, finishing, invites
+from apps.operations.services.approvals import approval_hash
 from apps.operations.services.outcomes import Result, finish_items
 from apps.operations.services.reading import Reading, target_of
 from apps.operations.services.rechecks import decide, other_paths
+from apps.operations.services.undo import compare_with_before
 from apps.organizations.services import client_for, unusable_credentials
-from apps.users.models import Account
-from aum.atlassian.client import AtlassianClient
+from aum.atlassian.client import MAX_INVITES, AtlassianClient
 from aum.atlassian.errors import (
     AtlassianError,
     Conflict,
@@ -39,8 +41,9 @@ from aum.atlassian.errors import (
     WaitTooLong,
 )
 from aum.atlassian.transport import starting_before
+from aum.common.clock import database_now
 from aum.common.errors import DomainError
-from aum.common.tasks import enqueue
+from aum.common.tasks import enqueue, enqueue_again
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,8 @@ Status = OperationItem.Status
 
 CHUNK_PER_CALL = 5
 RECHECK_SECONDS = 55.0
+# So many chunks in a row that had to be given back, before the run gives its worker to others.
+TROUBLED_CHUNKS = 3
 MAX_ATTEMPTS = 5
 MAX_DOUBT_READS = 10
 MAX_DOUBT = timedelta(hours=24)
@@ -64,14 +69,18 @@ class Written:
     was_already: bool = False
     result: Result | None = None
     ids: dict[str, str] = field(default_factory=dict)
+    # Of an invitation: the account that Atlassian named, and whether it said to have given everything.
+    account_id: str | None = None
+    is_granted: bool = False
 
 
 @dataclass
 class Pause:
-    """Why a chunk stopped: until when nothing is to be sent, and what to say."""
+    """Why a chunk stopped: until when nothing is to be sent, and what to say. `is_told`: Atlassian said how long."""
 
     seconds: float
     sentence: str
+    is_told: bool = False
 
 
 def execute_operation(operation_id: int, *, budget_seconds: float = 900.0) -> None:
@@ -81,21 +90,41 @@ def execute_operation(operation_id: int, *, budget_seconds: float = 900.0) -> No
     deadline = time.monotonic() + budget_seconds
     operation = Operation.objects.select_related("organization").get(pk=operation_id)
     go_on = False
+    if operation.first_write_at is None and not _is_as_frozen(operation):
+        Operation.objects.filter(pk=operation_id).update(driven_at=None)
+        return
     try:
         with client_for(operation.organization) as client:
             go_on = _drive(operation, client, deadline)
     except DomainError as error:
         # No credentials, or none that can be read: the run waits for a person, and the sweep looks again.
-        claims.wait(operation_id, timezone.now() + timedelta(seconds=60), error.detail)
+        claims.wait(operation_id, database_now() + timedelta(seconds=60), error.detail)
     finally:
         Operation.objects.filter(pk=operation_id).update(driven_at=None)
     if go_on:
         enqueue("operations.execute", operation_id=operation_id)
 
 
+def _is_as_frozen(operation: Operation) -> bool:
+    """Before the first write: the rows are those that were frozen, and approved; else the run is held (B10)."""
+    if operation.status not in Operation.WORKING:
+        return True
+    sentence = ""
+    if planning.freeze(operation)[0] != operation.plan_hash:
+        sentence = "The rows of this plan are not those that were frozen. Reject it and make a new plan."
+    elif operation.is_approved:
+        approval = operation.approvals.first()
+        if approval is None or approval.plan_hash != approval_hash(operation)[0]:
+            sentence = "This is not what was approved. It needs an approval of what it holds now."
+    if not sentence:
+        return True
+    claims.hold_rest(operation, "plan_changed", sentence)
+    return False
+
+
 def _become_driver(operation_id: int) -> bool:
     """Mark the operation as driven. Several drivers are harmless (items are leased), but one is enough."""
-    now = timezone.now()
+    now = database_now()
     stale = now - timedelta(seconds=settings.AUM_DRIVER_SECONDS)
     return bool(
         Operation.objects.filter(pk=operation_id, mode=Operation.Mode.LIVE)
@@ -108,16 +137,22 @@ def _become_driver(operation_id: int) -> bool:
 def _drive(operation: Operation, client: AtlassianClient, deadline: float) -> bool:
     """True when the budget is spent and work is left."""
     slots = operation.organization.calls_in_flight
+    troubled = 0
     with ThreadPoolExecutor(max_workers=slots, thread_name_prefix=f"run-{operation.number}") as pool:
         while time.monotonic() < deadline:
-            Operation.objects.filter(pk=operation.pk).update(driven_at=timezone.now())
+            Operation.objects.filter(pk=operation.pk).update(driven_at=database_now())
             claims.recover_expired(operation.pk)
             resolve_doubts(operation, client, pool)
-            claim = claims.claim_chunk(operation.pk, slots * CHUNK_PER_CALL)
+            per_call = MAX_INVITES if operation.action == "invite" else CHUNK_PER_CALL
+            claim = claims.claim_chunk(operation.pk, slots * per_call)
             if claim.items:
                 pause = _work(operation, client, claim, pool)
+                troubled = 0 if pause is None or pause.is_told else troubled + 1
                 if pause is not None:
                     _show_wait(operation, pause)
+                if troubled >= TROUBLED_CHUNKS:
+                    # Others need this worker meanwhile; the sweep takes the run up when its wait is over.
+                    return False
                 continue
             if _finish(operation):
                 return False
@@ -133,14 +168,24 @@ def _has_doubts(operation: Operation) -> bool:
 
 
 def _show_wait(operation: Operation, pause: Pause) -> None:
-    claims.wait(operation.pk, timezone.now() + timedelta(seconds=pause.seconds), pause.sentence)
+    claims.wait(operation.pk, database_now() + timedelta(seconds=pause.seconds), pause.sentence)
     time.sleep(min(pause.seconds, 2.0))
 
 
 def _finish(operation: Operation) -> bool:
     """Close the operation when every item has its outcome."""
+    if not Operation.objects.filter(pk=operation.pk, status__in=Operation.OPEN).exists():
+        # Given back after the run was stopped: nobody takes them up any more.
+        operation.items.filter(status=Status.PENDING).update(
+            status=Status.FINISHED,
+            outcome=Outcome.CANCELLED,
+            detail="The run was stopped before this was done.",
+            finished_at=timezone.now(),
+        )
     if operation.items.exclude(status=Status.FINISHED).exists():
         return False
+    if operation.is_undo and operation.verification is None:
+        compare_with_before(operation)
     counts = finishing.outcome_counts(operation)
     if not finishing.close(operation, finishing.status_of(counts), ""):
         # Stopped earlier: its counts still have to include what was under way then.
@@ -154,7 +199,7 @@ def _finish(operation: Operation) -> bool:
 def _work(operation: Operation, client: AtlassianClient, claim: claims.Claim, pool: ThreadPoolExecutor) -> Pause | None:
     """Recheck, write and read back one chunk. Returns why the run has to wait, if it has to."""
     items = list(claim.items)
-    reading = Reading(operation.organization, _accounts(items))
+    reading = invites.reading_for(operation, items)
     try:
         reading.read(client, pool, with_roles=_with_roles(items))
     except AtlassianError as error:
@@ -174,6 +219,10 @@ def _work(operation: Operation, client: AtlassianClient, claim: claims.Claim, po
             first_write_at=operation.first_write_at, expires_at=None
         )
     _store_before(to_write, claim)
+    if operation.action == "invite":
+        sending = invites.send(client, claim, to_write, pool)
+        _settle(operation, client, claim, [_of_invite(one) for one in sending.sent], pool)
+        return None if sending.error is None else _give_back(operation, [], claim, sending.error)
     pauses: list[Pause] = []
     # Items of one person follow each other; different people go side by side.
     written = [
@@ -185,8 +234,15 @@ def _work(operation: Operation, client: AtlassianClient, claim: claims.Claim, po
     return pauses[0] if pauses else None
 
 
-def _accounts(items: Sequence[OperationItem]) -> list[Account]:
-    return list({item.account_id: item.account for item in items if item.account is not None}.values())
+def _of_invite(sent: invites.Sent) -> Written:
+    return Written(
+        sent.item,
+        is_answered=sent.is_answered,
+        result=sent.result,
+        ids=sent.ids,
+        account_id=sent.account_id,
+        is_granted=sent.is_granted,
+    )
 
 
 def _with_roles(items: Sequence[OperationItem]) -> list[str]:
@@ -229,7 +285,8 @@ def _said(error: AtlassianError) -> str:
 
 def _pause_for(error: AtlassianError) -> Pause:
     if isinstance(error, RateLimited | WaitTooLong):
-        return Pause(max(error.wait_seconds, 0.2), "Atlassian asked AUM to slow down. The run continues by itself.")
+        sentence = "Atlassian asked AUM to slow down. The run continues by itself."
+        return Pause(max(error.wait_seconds, 0.2), sentence, is_told=True)
     return Pause(5.0, "Atlassian could not be reached. The run continues by itself; nothing was lost.")
 
 
@@ -268,7 +325,7 @@ def _write_one(
     try:
         with starting_before(latest_start):
             if isinstance(action, RemoveProductAccess):
-                return _write_paths(client, claim, reading, item, action)
+                return _write_paths(operation, client, claim, reading, item, action, pauses)
             answer = action.call(client, target_of(item))
     except AtlassianError as error:
         return _after_error(operation, claim, item, error, pauses)
@@ -302,13 +359,18 @@ def _after_error(
 
 
 def _write_paths(
+    operation: Operation,
     client: AtlassianClient,
     claim: claims.Claim,
     reading: Reading,
     item: OperationItem,
     action: RemoveProductAccess,
+    pauses: list[Pause],
 ) -> Written | None:
-    """All paths of one product on one site, or none: what was changed is put back when a later path is refused."""
+    """All paths of one product on one site, or none: what was changed is put back when a later path is refused.
+
+    Where Atlassian only asks to wait, cannot be reached, or does not know the key any more, what is left follows later.
+    """
     target, fresh = target_of(item), reading.fresh(item.subject)
     changed: list[Mapping[str, str]] = []
     ids: dict[str, str] = {}
@@ -325,9 +387,9 @@ def _write_paths(
         except AtlassianError as error:
             if isinstance(error, NotFound) or (isinstance(error, Conflict) and error.already_member):
                 continue
-            if not changed and isinstance(error, RateLimited | WaitTooLong | Unavailable):
-                claims.release([item], claim.token)
-                return None
+            if isinstance(error, RateLimited | WaitTooLong | Unavailable | Unauthorized):
+                pauses.append(_give_back(operation, [] if changed else [item], claim, error))
+                return Written(item, is_answered=False, ids=ids) if changed else None
             return Written(item, result=_put_back(client, target, action, changed, error), ids=ids)
         changed.append(path)
         ids = _ids(answer.request_id, answer.call_id)
@@ -381,7 +443,10 @@ def _settle(
     for one in written:
         if one.result is None and not one.is_answered:
             claims.put_in_doubt(one.item, claim.token, is_answered=False, seconds=delay, **one.ids)
-    reading = Reading(operation.organization, _accounts([one.item for one in answered]))
+    reading = invites.reading_for(operation, [one.item for one in answered])
+    if isinstance(reading, invites.InviteReading):
+        reading.ids = {one.item.subject: one.account_id for one in answered if one.account_id}
+        reading.granted = {one.item.subject for one in answered if one.is_granted}
     try:
         if answered:
             reading.read(client, pool, with_roles=_with_roles([one.item for one in answered]))
@@ -410,7 +475,9 @@ def read_back(item: OperationItem, reading: Reading, *, was_already: bool = Fals
     action, target = REGISTRY[item.action], target_of(item)
     fresh = reading.fresh(item.subject)
     if not fresh.exists:
-        gone = action.name in ("remove_from_directory", "delete")
+        if action.name == "invite":
+            return None  # not to be seen yet
+        gone = action.name in ("remove_from_directory", "cancel_invite", "delete")
         return Result(Outcome.DONE if gone else Outcome.SKIPPED_GONE, "" if gone else "No longer in Atlassian.")
     state = action.is_so(target, fresh)
     if not state:
@@ -433,7 +500,7 @@ def resolve_doubts(operation: Operation, client: AtlassianClient, pool: ThreadPo
     claim = claims.claim_doubts(operation.pk, 50)
     if not claim.items:
         return
-    reading = Reading(operation.organization, _accounts(claim.items))
+    reading = invites.reading_for(operation, claim.items)
     try:
         reading.read(client, pool, with_roles=_with_roles(claim.items))
     except AtlassianError as error:
@@ -449,7 +516,7 @@ def resolve_doubts(operation: Operation, client: AtlassianClient, pool: ThreadPo
             if result is not None:
                 final.append((item, result))
             elif _is_surely_absent(item):
-                _write_again(item, claim)
+                _write_again(item, claim, reading.fresh(item.subject))
             else:
                 _read_later(item, claim, counted=True)
         finish_items(operation, claim.token, final)
@@ -459,35 +526,41 @@ def _is_surely_absent(item: OperationItem) -> bool:
     """A write without an answer, not visible after the time that reads may lag behind writes."""
     assert item.written_at is not None
     delay = timedelta(seconds=settings.AUM_READ_BACK_DELAY_SECONDS)
-    return not item.is_answered and timezone.now() - item.written_at >= delay
+    return not item.is_answered and database_now() - item.written_at >= delay
 
 
-def _write_again(item: OperationItem, claim: claims.Claim) -> None:
-    """Back to the items to go, unless it was tried too often: then a person decides."""
+def _write_again(item: OperationItem, claim: claims.Claim, fresh: Fresh) -> None:
+    """Back to the items to go (`_finish` ends them if the run was stopped), unless a person has to decide."""
     if item.attempts >= MAX_ATTEMPTS:
-        finish_items(
-            item.operation,
-            claim.token,
-            [(item, Result(Outcome.FAILED, f"No effect after {item.attempts} attempts. Try again later."))],
+        result = Result(Outcome.FAILED, f"No effect after {item.attempts} attempts. Try again later.")
+        finish_items(item.operation, claim.token, [(item, result)])
+        return
+    item.operation.refresh_from_db(fields=["status"])
+    if not item.operation.is_open and _is_half_done(item, fresh):
+        # Not "cancelled": something was changed. Unresolved is what an undo gives back.
+        result = Result(
+            Outcome.UNRESOLVED, "The run was stopped while this was half done. Undo gives back what was taken."
         )
+        finish_items(item.operation, claim.token, [(item, result)])
         return
     OperationItem.objects.filter(pk=item.pk, lease_token=claim.token, status=Status.IN_DOUBT).update(
         status=Status.PENDING, lease_token=None, lease_until=None, written_at=None, next_read_at=None
     )
-    if not item.operation.is_open:
-        OperationItem.objects.filter(pk=item.pk, status=Status.PENDING).update(
-            status=Status.FINISHED,
-            outcome=Outcome.CANCELLED,
-            detail="The run was stopped before this was done.",
-            finished_at=timezone.now(),
-        )
+
+
+def _is_half_done(item: OperationItem, fresh: Fresh) -> bool:
+    """Whether some of the paths of a product are changed already, and others not yet."""
+    action = REGISTRY[item.action]
+    if not isinstance(action, RemoveProductAccess):
+        return False
+    return any(action.path_is_so(path, fresh) for path in target_of(item).paths)
 
 
 def _read_later(item: OperationItem, claim: claims.Claim, *, counted: bool) -> None:
     """Read again after a growing gap; after a day or ten readings nobody guesses: unresolved."""
     reads = item.doubt_reads + (1 if counted else 0)
-    since: datetime = item.written_at or item.claimed_at or timezone.now()
-    if reads >= MAX_DOUBT_READS or timezone.now() - since > MAX_DOUBT:
+    since: datetime = item.written_at or item.claimed_at or database_now()
+    if reads >= MAX_DOUBT_READS or database_now() - since > MAX_DOUBT:
         finish_items(
             item.operation,
             claim.token,
@@ -504,7 +577,7 @@ def _read_later(item: OperationItem, claim: claims.Claim, *, counted: bool) -> N
         return
     gap = min(settings.AUM_READ_BACK_DELAY_SECONDS * 2**reads, MAX_READ_GAP_SECONDS)
     OperationItem.objects.filter(pk=item.pk, lease_token=claim.token).update(
-        lease_token=None, lease_until=None, doubt_reads=reads, next_read_at=timezone.now() + timedelta(seconds=gap)
+        lease_token=None, lease_until=None, doubt_reads=reads, next_read_at=database_now() + timedelta(seconds=gap)
     )
 
 
@@ -513,11 +586,11 @@ def _read_later(item: OperationItem, claim: claims.Claim, *, counted: bool) -> N
 
 def sweep() -> None:
     """Take up what a dead worker or a lost message left: plans, runs, doubts; expire held plans. Every 15 seconds."""
-    now = timezone.now()
+    now = database_now()
     stale = now - timedelta(seconds=settings.AUM_DRIVER_SECONDS)
     undriven = Q(driven_at__isnull=True) | Q(driven_at__lt=stale)
     for pk in Operation.objects.filter(undriven, status=Operation.Status.PLANNING).values_list("pk", flat=True):
-        enqueue("operations.plan", operation_id=pk)
+        enqueue_again("operations.plan", operation_id=pk)
     due = Q(waiting_until__isnull=True) | Q(waiting_until__lte=now)
     runs = Operation.objects.filter(undriven, due, status__in=Operation.WORKING, mode=Operation.Mode.LIVE)
     doubtful = Operation.objects.filter(
@@ -527,7 +600,7 @@ def sweep() -> None:
         ).values("operation_id"),
     )
     for pk in {*runs.values_list("pk", flat=True), *doubtful.values_list("pk", flat=True)}:
-        enqueue("operations.execute", operation_id=pk)
+        enqueue_again("operations.execute", operation_id=pk)
     for operation in Operation.objects.filter(status=Operation.Status.HELD, expires_at__lte=now):
         with transaction.atomic():
             operation.items.filter(status=Status.PENDING).update(

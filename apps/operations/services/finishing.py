@@ -51,6 +51,10 @@ def status_of(counts: Mapping[str, int]) -> str:
 def close(operation: Operation, status: str, detail: str, *, actor: Actor | None = None) -> bool:
     """Give an open operation its final status, once. False when another process did."""
     now = timezone.now()
+    if status in (Operation.Status.SUPERSEDED, Operation.Status.EXPIRED):
+        operation.items.filter(status=OperationItem.Status.PENDING).update(
+            status=OperationItem.Status.FINISHED, outcome=Outcome.NOT_ATTEMPTED, detail=detail, finished_at=now
+        )
     counts = outcome_counts(operation)
     changed = Operation.objects.filter(pk=operation.pk, status__in=Operation.OPEN).update(
         status=status,
@@ -107,7 +111,22 @@ def announce_hold(operation: Operation) -> None:
 
 
 def undo_begins(operation: Operation) -> None:
-    """Tell the layers above that a live undo begins: the rule behind the undone run pauses."""
-    assert operation.undo_of is not None
-    for hook in hooks.on_undo_started:
-        hook(operation.undo_of)
+    """Tell the layers above that a live undo begins: the rules behind the undone runs pause.
+
+    Unless one person got back what they asked for: that says nothing about the rule.
+    """
+    if operation.initiator == Operation.Initiator.AUTOMATED:
+        return
+    for source in undone_runs(operation):
+        for hook in hooks.on_undo_started:
+            hook(source)
+
+
+def undone_runs(operation: Operation) -> list[Operation]:
+    """The runs that an undo gives back, newest first; empty for what is no undo."""
+    if operation.undo_of is not None:
+        return [operation.undo_of]
+    numbers = (operation.frozen or {}).get("undo", {}).get("numbers", [])
+    if not numbers:
+        return []
+    return list(Operation.objects.of(operation.organization).filter(number__in=numbers).order_by("-id"))

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q
+from django.db import connection
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from apps.operations import hooks
@@ -16,7 +17,7 @@ from apps.operations.models import Operation, OperationItem
 from apps.operations.planning import licensed_people
 from apps.operations.selection import Limits, selection_from_json
 from apps.organizations.models import Organization
-from apps.users.models import Group
+from apps.users.models import Account, AccountStatus, Group
 from apps.users.selectors import data_trust
 
 DAY = timedelta(hours=24)
@@ -31,6 +32,7 @@ class Brakes:
     max_count: int
     max_share_percent: Decimal
     max_per_day: int
+    max_group_share_percent: int = 100
 
     @classmethod
     def of(cls, organization: Organization, limits: Limits) -> Brakes:
@@ -40,10 +42,18 @@ class Brakes:
             min(value for value in counts if value is not None),
             min(value for value in shares if value is not None),
             organization.max_per_day,
+            min(
+                value
+                for value in (organization.max_group_share_percent, limits.max_group_share_percent)
+                if value is not None
+            ),
         )
 
     def can_trip(self, licensed: int) -> bool:
-        """Whether a plan over everybody would be held. With nobody licensed yet there is nothing to protect."""
+        """Whether a plan over everybody would be held. With nobody licensed yet there is nothing to protect.
+
+        The share of a group does not count here: whether a group is large enough changes from sync to sync.
+        """
         return not licensed or self.max_count < licensed or self.max_share_percent < 100 or self.max_per_day < licensed
 
 
@@ -120,6 +130,8 @@ def gate_plan(operation: Operation) -> list[dict[str, Any]]:
                     limit=brakes.max_per_day,
                 )
             )
+        reasons += _largest_group_shares(operation, brakes)
+        reasons += _admins_left(operation)
         if "delete" in operation.action.split("+"):
             reasons.append(_held("delete", "Deleting accounts always needs an approval."))
     if operation.is_by_token and people > TOKEN_LIMIT:
@@ -131,10 +143,83 @@ def gate_plan(operation: Operation) -> list[dict[str, Any]]:
     return reasons
 
 
+# Of smaller groups a run may well meet everybody.
+GROUP_FROM = 20
+# An organisation keeps at least this many active admins (P15).
+MIN_ADMINS = 2
+
+
+def _taken_from(operation: Operation) -> QuerySet[Account]:
+    """People of the plan whom an action takes access from, those held out of it left aside."""
+    items = OperationItem.objects.filter(
+        operation=operation, action__in=TAKING, status=OperationItem.Status.PENDING
+    ).values("account")
+    return Account.objects.of(operation.organization).filter(pk__in=items)
+
+
+def _largest_group_shares(operation: Operation, brakes: Brakes) -> list[dict[str, Any]]:
+    """The groups of which the plan would take more than the limit, the three worst by name."""
+    if brakes.max_group_share_percent >= 100:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """WITH taken AS MATERIALIZED (
+                   SELECT DISTINCT account_id AS id FROM operations_operationitem
+                   WHERE operation_id = %s AND action = ANY(%s) AND status = 'pending' AND account_id IS NOT NULL),
+               lost AS (
+                   SELECT g.id AS group_id, count(*) AS n FROM taken JOIN users_account a ON a.id = taken.id
+                   CROSS JOIN LATERAL unnest(a.group_ids) AS g(id) GROUP BY g.id HAVING count(*) * 100 > %s * %s),
+               sized AS (
+                   SELECT lost.group_id, lost.n, count(*) AS members FROM lost
+                   JOIN users_groupmembership m ON m.group_id = lost.group_id
+                   JOIN users_account a ON a.id = m.account_id
+                   WHERE a.vanished_at IS NULL AND a.account_status = 1 AND a.membership_status = 1
+                   GROUP BY lost.group_id, lost.n)
+               SELECT g.name, sized.n, sized.members FROM sized JOIN users_group g ON g.id = sized.group_id
+               WHERE sized.members >= %s AND sized.n * 100 > %s * sized.members
+               ORDER BY sized.n::float / sized.members DESC, g.name LIMIT 3""",
+            [
+                operation.pk,
+                list(TAKING),
+                brakes.max_group_share_percent,
+                GROUP_FROM,
+                GROUP_FROM,
+                brakes.max_group_share_percent,
+            ],
+        )
+        rows = cursor.fetchall()
+    return [
+        _held(
+            "group_share",
+            f"{lost:,} of the {members:,} people in {name} are more than the limit of "
+            f"{brakes.max_group_share_percent} % of one group.",
+            limit=brakes.max_group_share_percent,
+        )
+        for name, lost, members in rows
+    ]
+
+
+def _admins_left(operation: Operation) -> list[dict[str, Any]]:
+    """A plan never leaves fewer than two active organisation admins, whatever let them into it (P15)."""
+    admins = Account.objects.of(operation.organization).filter(
+        is_org_admin=True, vanished_at__isnull=True, account_status=AccountStatus.ACTIVE
+    )
+    taken = _taken_from(operation).filter(pk__in=admins.values("pk")).count()
+    if not taken or admins.count() - taken >= MIN_ADMINS:
+        return []
+    return [_held("admins_left", f"Fewer than {MIN_ADMINS} organisation admins would be left. Plan without them.")]
+
+
+def protected_now(organization: Organization) -> list[int]:
+    """Keys of the organisation's protected groups, as a plan notes them: another set voids what is held."""
+    groups = Group.objects.of(organization).filter(protection__isnull=False)
+    return list(groups.order_by("pk").values_list("pk", flat=True))
+
+
 def _missing_protection(operation: Operation) -> list[dict[str, Any]]:
     """A protected group that is missing holds the plan: its members can no longer be told (DECISIONS.md §9)."""
     data = operation.frozen.get("selection")
-    if not data or operation.undo_of_id:
+    if not data or operation.is_undo:
         return []
     wanted = set(selection_from_json(data).protected_group_ids)
     organization = operation.organization

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,11 +19,12 @@ from django.utils import timezone
 
 from apps.operations import planning
 from apps.operations.actions import REGISTRY
-from apps.operations.models import LeftOut, Operation, OperationItem
+from apps.operations.models import Operation, OperationItem
+from apps.operations.planning import PathPlan, Refused
 from apps.operations.selection import ActionSpec, Selection
 from apps.organizations.services import reader_for
 from apps.users.models import Group, ProductAccess
-from apps.users.products import SEATLESS_ROLES, product_of, role_name
+from apps.users.products import SEATLESS_ROLES, label_of, product_of, role_name
 from aum.atlassian.client import AtlassianReader
 from aum.atlassian.errors import NotFound
 
@@ -35,7 +37,7 @@ class _Chosen:
     """The people who are in, by account key: product → why; and who is left out before anything is read."""
 
     people: Mapping[int, Mapping[str, Any]]
-    left_out: Sequence[LeftOut]
+    left_out: Sequence[Refused]
 
 
 def plan_product_access(operation: Operation, selection: Selection, spec: ActionSpec, now: datetime) -> None:
@@ -44,22 +46,23 @@ def plan_product_access(operation: Operation, selection: Selection, spec: Action
     chosen = _choose(operation, selection, spec, now)
     done_through = int(operation.request.get("done_through", 0))
     if not done_through:
-        LeftOut.objects.bulk_create(chosen.left_out, batch_size=2000, ignore_conflicts=True)
+        planning.add_left_out(operation, chosen.left_out)
     pks = sorted(chosen.people)
     ahead = [pk for pk in pks if pk > done_through]
     Operation.objects.filter(pk=operation.pk).update(progress_total=len(pks), progress_done=len(pks) - len(ahead))
     groups = {g.pk: g for g in Group.objects.of(organization).select_related("directory").exclude(granted_products=0)}
     slots = organization.calls_in_flight
-    with reader_for(organization) as reader, ThreadPoolExecutor(slots, thread_name_prefix="plan") as pool:
+    # Nobody can be asked about an organisation that a file filled: its previews say who, and leave open how.
+    asks = nullcontext(None) if organization.is_from_file else reader_for(organization)
+    with asks as reader, ThreadPoolExecutor(slots, thread_name_prefix="plan") as pool:
         for start in range(0, len(ahead), BATCH):
             batch = ahead[start : start + BATCH]
             rows = _access_rows(operation, spec, batch, chosen.people)
             asked = {pk: some[0].account.account_id for pk, some in rows.items()}
-            roles = dict(
-                zip(asked, pool.map(lambda account: _direct_roles(reader, account), asked.values()), strict=True)
-            )
+            answers = pool.map(lambda account: _direct_roles(reader, account), asked.values())
+            roles = dict(zip(asked, answers, strict=True))
             items: list[OperationItem] = []
-            outs: list[LeftOut] = []
+            outs: list[Refused] = []
             for pk in batch:
                 planned, refused = _of_person(
                     operation, spec, rows.get(pk, []), groups, roles.get(pk), chosen.people[pk]
@@ -67,10 +70,10 @@ def plan_product_access(operation: Operation, selection: Selection, spec: Action
                 items += planned
                 outs += refused
                 if pk not in rows:
-                    outs.append(_left_out(operation, pk, "nothing_to_do"))
+                    outs.append(Refused(pk, "nothing_to_do"))
             with transaction.atomic():
                 OperationItem.objects.bulk_create(items, batch_size=1000, ignore_conflicts=True)
-                LeftOut.objects.bulk_create(outs, batch_size=1000, ignore_conflicts=True)
+                planning.add_left_out(operation, outs)
                 operation.request["done_through"] = batch[-1]
                 Operation.objects.filter(pk=operation.pk).update(
                     request=operation.request,
@@ -81,25 +84,17 @@ def plan_product_access(operation: Operation, selection: Selection, spec: Action
 
 def _choose(operation: Operation, selection: Selection, spec: ActionSpec, now: datetime) -> _Chosen:
     people: dict[int, dict[str, Any]] = defaultdict(dict)
-    left_out: list[LeftOut] = []
+    left_out: list[Refused] = []
     for product in spec.products:
-        rows = planning.candidates(operation.organization, selection, spec.name, now, product=product)
+        rows = planning.candidates(
+            operation.organization, selection, spec.name, now, product=product, operation=operation
+        )
         for pk, out, why in rows.order_by("pk").values_list("pk", "out", "why").iterator(5000):
             if out == planning.IN:
                 people[pk][product] = why
             else:
-                left_out.append(_left_out(operation, pk, out))
+                left_out.append(Refused(pk, out, f"{label_of(product)}." if len(spec.products) > 1 else ""))
     return _Chosen(people, left_out)
-
-
-def _left_out(operation: Operation, account_pk: int, reason: str, detail: str = "") -> LeftOut:
-    return LeftOut(
-        organization_id=operation.organization_id,
-        operation=operation,
-        account_id=account_pk,
-        reason=reason,
-        detail=detail,
-    )
 
 
 def _access_rows(
@@ -123,12 +118,17 @@ def _of_person(
     groups: dict[int, Group],
     roles: Sequence[Role] | None,
     why: Mapping[str, Any],
-) -> tuple[list[OperationItem], list[LeftOut]]:
+) -> tuple[list[OperationItem], list[Refused]]:
     """Items and refusals of one person. A product that cannot be left keeps the others of its site as well."""
-    plans = {row.pk: planning.path_plan(row, groups, _roles_on(roles, row), list(why)) for row in rows}
+    plans = {
+        row.pk: PathPlan(())
+        if operation.organization.is_from_file
+        else planning.path_plan(row, groups, _roles_on(roles, row), list(why))
+        for row in rows
+    }
     blocked = {row.site: (row, plans[row.pk]) for row in rows if plans[row.pk].refusal}
     refused = [
-        _left_out(operation, row.account_id, plan.refusal, f"{row.site or row.resource}: {plan.detail}")
+        Refused(row.account_id, plan.refusal, f"{label_of(row.product)} on {row.site or row.resource}: {plan.detail}")
         for row, plan in blocked.values()
     ]
     planned = [
@@ -154,8 +154,10 @@ def _of_person(
     return planned, refused
 
 
-def _direct_roles(reader: AtlassianReader, account_id: str) -> list[Role] | None:
+def _direct_roles(reader: AtlassianReader | None, account_id: str) -> list[Role] | None:
     """(role, resource, owner) of direct assignments; None when the person's roles are not to be read."""
+    if reader is None:
+        return None
     try:
         assignments = reader.role_assignments(account_id).assignments
     except NotFound:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from apps.operations.selectors import FAILED
 from apps.organizations.recorder import Actor
 from apps.users.models import Account
 from apps.users.services import snooze, touch_idle_floor
+from aum.common.clock import database_now
 
 Outcome = OperationItem.Outcome
 _GIVING_BACK = frozenset({"restore", "activate", "grant_product_access", "cancel_delete"})
@@ -52,7 +53,7 @@ def finish_items(
                WHERE i.id = v.id AND i.lease_token = %s AND i.status <> 'finished'
                RETURNING i.id, i.atlassian_request_id, i.call_id, i.before""",
             [
-                timezone.now(),
+                database_now(),
                 [item.pk for item, _ in results],
                 [str(result.outcome) for _, result in results],
                 [result.detail for _, result in results],
@@ -70,6 +71,23 @@ def finish_items(
     )
     _after_giving(operation, finished)
     return [item for item, _ in finished]
+
+
+def finish_unwritten(
+    operation: Operation, items: Sequence[OperationItem], outcome: str, detail: str, actor: Actor
+) -> None:
+    """Finish items to go that nobody works on, with an audit row each."""
+    now = database_now()
+    changed = set(
+        OperationItem.objects.select_for_update()
+        .filter(pk__in=[item.pk for item in items], status=OperationItem.Status.PENDING)
+        .values_list("pk", flat=True)
+    )
+    OperationItem.objects.filter(pk__in=changed).update(
+        status=OperationItem.Status.FINISHED, outcome=outcome, detail=detail, finished_at=now
+    )
+    rows = [_event(operation, item, Result(outcome, detail), "", "", None) for item in items if item.pk in changed]
+    record_many(organization=operation.organization, rows=[replace(row, actor=actor) for row in rows])
 
 
 def _event(
@@ -130,7 +148,7 @@ def _after_giving(operation: Operation, finished: Sequence[tuple[OperationItem, 
         if result.outcome != Outcome.DONE or item.account is None or REGISTRY[item.action].takes_access:
             continue
         given[item.account.pk] = item.account
-        if item.action in _GIVING_BACK or operation.undo_of_id:
+        if item.action in _GIVING_BACK or operation.is_undo:
             snoozed[item.account.pk] = item.account
     for account in given.values():
         touch_idle_floor(account)

@@ -11,26 +11,27 @@ from django.db import connection, transaction
 from django.db.models import Max, Q
 from django.utils import timezone
 
-from apps.operations import planning
+from apps.operations import hooks, planning
 from apps.operations.actions import REGISTRY, action_named
 from apps.operations.models import LeftOut, Operation, OperationItem
 from apps.operations.selection import (
     ActionSpec,
+    InviteSelection,
     Limits,
     RuleRef,
     Selection,
     selection_from_json,
     selection_to_json,
 )
-from apps.operations.services import finishing
-from apps.operations.services.gate import gate_plan
+from apps.operations.services import finishing, invites
+from apps.operations.services.gate import gate_plan, protected_now
 from apps.operations.services.hydration import plan_product_access
 from apps.operations.services.recording import record_operation
 from apps.operators.models import Operator
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from apps.organizations.selectors import connection_state
-from apps.organizations.services import NotConnected
+from apps.organizations.services import FromFileOnly, NotConnected
 from apps.users.models import Group
 from apps.users.selectors import latest_merged_sync
 from aum.atlassian.errors import AtlassianError
@@ -69,7 +70,7 @@ def _next_number(organization: Organization) -> int:
     return (Operation.objects.of(organization).aggregate(n=Max("number"))["n"] or 0) + 1
 
 
-def _new_operation(organization: Organization, **fields: Any) -> Operation:
+def new_operation(organization: Organization, **fields: Any) -> Operation:
     merged = latest_merged_sync(organization)
     return Operation.objects.create(
         organization=organization,
@@ -79,7 +80,7 @@ def _new_operation(organization: Organization, **fields: Any) -> Operation:
     )
 
 
-def _by(actor: Actor, operator: Operator | None, is_by_token: bool) -> dict[str, Any]:
+def started_by(actor: Actor, operator: Operator | None, is_by_token: bool) -> dict[str, Any]:
     return {"actor": operator, "actor_text": actor.name, "actor_ip": actor.ip_address, "is_by_token": is_by_token}
 
 
@@ -124,11 +125,14 @@ def plan_operation(
 ) -> Operation:
     """A new operation in status planning; a worker makes the plan (DESIGN.md §4).
 
-    Raises InvalidInput, NotConnected, and OperationAlreadyRunning when the rule has an unfinished run. A held plan of
-    the same rule is superseded.
+    Raises InvalidInput, NotConnected, FromFileOnly, and OperationAlreadyRunning when the rule has an unfinished run. A
+    held plan of the same rule is superseded.
     """
     _validated_actions(organization, actions)
-    if not connection_state(organization).is_usable:
+    invites.validate(organization, actions, selection)
+    if organization.is_from_file:
+        _refuse_of_file(mode, actions)
+    elif not connection_state(organization).is_usable:
         raise NotConnected("Atlassian does not accept the saved credentials. Check them under Settings first.")
     if rule is not None:
         with connection.cursor() as cursor:
@@ -139,7 +143,7 @@ def plan_operation(
                 raise OperationAlreadyRunning
             finishing.close(open_one, Operation.Status.SUPERSEDED, "A newer plan of the same rule took its place.")
     ordered = sorted(actions, key=lambda spec: REGISTRY[spec.name].rank)
-    operation = _new_operation(
+    operation = new_operation(
         organization,
         kind=kind,
         mode=mode,
@@ -159,14 +163,22 @@ def plan_operation(
             "rule_author_id": rule.author_id if rule else None,
         },
         request={"make": "selection"},
-        **_by(actor, operator, is_by_token),
+        **started_by(actor, operator, is_by_token),
     )
-    _record_start(operation, actor)
+    record_start(operation, actor)
     enqueue_on_commit("operations.plan", operation_id=operation.pk)
     return operation
 
 
-def _record_start(operation: Operation, actor: Actor) -> None:
+def _refuse_of_file(mode: str, actions: Sequence[ActionSpec]) -> None:
+    """An organisation that a file filled has previews alone: raises FromFileOnly for whatever would write."""
+    if mode != Operation.Mode.SAFE:
+        raise FromFileOnly
+    if any(spec.name == "invite" for spec in actions):
+        raise FromFileOnly("Nobody can be invited: this organisation comes from an export file. Connect it first.")
+
+
+def record_start(operation: Operation, actor: Actor) -> None:
     after = {"mode": operation.mode, "action": operation.action}
     record_operation(operation, actor, "planned", outcome="info", reason=operation.reason, after=after)
 
@@ -179,6 +191,8 @@ def apply_preview(
     preview = Operation.objects.select_for_update().select_related("organization").get(pk=operation.pk)
     if preview.status != Operation.Status.PREVIEWED or not preview.people_count:
         raise NotApplicable("This preview holds nobody." if preview.status == Operation.Status.PREVIEWED else None)
+    if preview.frozen.get("what_if"):
+        raise NotApplicable("This shows what other days would do. Change the rule, then preview and apply it.")
     if preview.plan_hash != plan_hash:
         raise PlanChanged
     if preview.expires_at and preview.expires_at <= timezone.now():
@@ -200,10 +214,11 @@ def apply_preview(
         .exists()
     ):
         raise OperationAlreadyRunning
-    return _derive(preview, {"make": "copy", "source": preview.pk}, actor, operator, is_by_token, applies=preview)
+    request = {"make": "copy", "source": preview.pk}
+    return derive(preview, request, actor, operator, is_by_token, applies=preview, undo_of=preview.undo_of)
 
 
-def _derive(
+def derive(
     source: Operation,
     request: dict[str, Any],
     actor: Actor,
@@ -211,7 +226,9 @@ def _derive(
     is_by_token: bool,
     **links: Any,
 ) -> Operation:
-    """A live operation made from another one's rows."""
+    """An operation made from another one's rows: live, unless `links` say otherwise. Raises FromFileOnly."""
+    if source.organization.is_from_file and links.get("mode", Operation.Mode.LIVE) != Operation.Mode.SAFE:
+        raise FromFileOnly
     fields: dict[str, Any] = {
         "kind": source.kind,
         "mode": Operation.Mode.LIVE,
@@ -227,24 +244,41 @@ def _derive(
     }
     if source.kind == Operation.Kind.SCHEDULED_CLEANUP:
         fields["kind"] = Operation.Kind.AUTOMATION_RULE
-    operation = _new_operation(source.organization, **{**fields, **links}, **_by(actor, operator, is_by_token))
-    _record_start(operation, actor)
+    operation = new_operation(source.organization, **{**fields, **links}, **started_by(actor, operator, is_by_token))
+    record_start(operation, actor)
     enqueue_on_commit("operations.plan", operation_id=operation.pk)
     return operation
 
 
 @transaction.atomic
 def retry_failed(
-    *, operation: Operation, actor: Actor, operator: Operator | None, is_by_token: bool = False
+    *,
+    operation: Operation,
+    actor: Actor,
+    operator: Operator | None,
+    account_ids: Sequence[str] | None = None,
+    is_by_token: bool = False,
 ) -> Operation:
-    """A new live operation with what failed. Raises NotApplicable when the run is open or nothing failed."""
+    """A new live operation with what failed, of everybody or of some (Atlassian ids).
+
+    Raises NotApplicable when the run is open or nothing of it failed.
+    """
     if operation.is_open or not operation.is_live:
         raise NotApplicable("Only a finished run can be retried.")
-    if not operation.items.filter(outcome__in=RETRYABLE).exists():
-        raise NotApplicable("Nothing failed in this run.")
-    return _derive(
+    failed = operation.items.filter(outcome__in=RETRYABLE)
+    if account_ids is not None:
+        failed = failed.filter(subject__in=list(account_ids))
+    if not failed.exists():
+        raise NotApplicable("Nothing failed in this run." if account_ids is None else "Nothing failed for this user.")
+    request = {
+        "make": "copy",
+        "source": operation.pk,
+        "outcomes": list(RETRYABLE),
+        "account_ids": None if account_ids is None else list(account_ids),
+    }
+    return derive(
         operation,
-        {"make": "copy", "source": operation.pk, "outcomes": list(RETRYABLE)},
+        request,
         actor,
         operator,
         is_by_token,
@@ -261,45 +295,6 @@ RETRYABLE = (
     OperationItem.Outcome.UNRESOLVED.value,
     OperationItem.Outcome.NOT_ATTEMPTED.value,
 )
-
-
-@transaction.atomic
-def undo_operation(
-    *,
-    operation: Operation,
-    actor: Actor,
-    operator: Operator | None,
-    account_ids: Sequence[str] | None = None,
-    mode: str = Operation.Mode.LIVE,
-    is_by_token: bool = False,
-) -> Operation:
-    """The inverse of what a run did, for all of its people or some. Raises NotApplicable when nothing can be undone."""
-    if not operation.is_live or operation.is_open:
-        raise NotApplicable("Only a finished run can be undone.")
-    undoable = [name for name, action in REGISTRY.items() if action.inverse]
-    done = operation.items.filter(outcome=OperationItem.Outcome.DONE, action__in=undoable)
-    if account_ids is not None:
-        done = done.filter(subject__in=list(account_ids))
-    if not done.exists():
-        raise NotApplicable("This run changed nothing that can be undone.")
-    inverses = [
-        action_named(name).inverse or "" for name in done.order_by("rank").values_list("action", flat=True).distinct()
-    ]
-    return _derive(
-        operation,
-        {"make": "inverse", "source": operation.pk, "account_ids": None if account_ids is None else list(account_ids)},
-        actor,
-        operator,
-        is_by_token,
-        kind=Operation.Kind.MANUAL_OPERATION,
-        mode=mode,
-        name=f"Undo of #{operation.number} {operation.name}"[:200],
-        action="+".join(dict.fromkeys(reversed(inverses))),
-        undo_of=operation,
-        rule_id=None,
-        rule_version=None,
-        sentence=f"Gives back what run #{operation.number} took." if mode == Operation.Mode.LIVE else "",
-    )
 
 
 # --- planning, by a worker ------------------------------------------------------------------------------------------
@@ -334,14 +329,23 @@ def _make_items(operation: Operation, now: datetime) -> None:
             LeftOut.objects.filter(operation=operation).delete()
             if request["make"] == "copy":
                 source = Operation.objects.get(pk=request["source"])
-                planning.copy_items(operation, source, outcomes=request.get("outcomes", ()))
+                planning.copy_items(
+                    operation, source, outcomes=request.get("outcomes", ()), account_ids=request.get("account_ids")
+                )
+                if operation.applies_id:
+                    planning.copy_left_out(operation, source)
                 return
             if request["make"] == "inverse":
-                source = Operation.objects.get(pk=request["source"])
-                planning.insert_inverse(operation, source, request["account_ids"])
+                sources = list(Operation.objects.filter(pk__in=request["sources"]).order_by("id"))
+                planning.insert_inverse(operation, sources, request["account_ids"])
+                for source in sources:
+                    invites.insert_inverse(operation, source, request["account_ids"])
                 return
             selection, actions = _asked_for(operation)
-            planning.insert_plan(operation, selection, actions, now)
+            if isinstance(selection, InviteSelection):
+                invites.insert_items(operation, selection, actions[0])
+            else:
+                planning.insert_plan(operation, selection, actions, now)
             request["is_hydrating"] = True
             Operation.objects.filter(pk=operation.pk).update(request=request)
     selection, actions = _asked_for(operation)
@@ -362,12 +366,16 @@ def _freeze(operation: Operation) -> None:
         if operation.status != Operation.Status.PLANNING:
             return
         now = timezone.now()
+        for hook in hooks.on_items_made:
+            hook(operation)
         plan_hash, items, people = planning.freeze(operation)
         operation.plan_hash = plan_hash
         operation.planned_count = items
         operation.people_count = people
         operation.licensed_count = planning.licensed_people(operation.organization).count()
         operation.left_out = planning.left_out_counts(operation)
+        operation.seats = planning.seats_of(operation)
+        operation.frozen["protected_groups"] = protected_now(operation.organization)
         operation.planned_at = now
         operation.driven_at = None
         operation.progress_done = operation.progress_total = 0
@@ -385,7 +393,7 @@ def _freeze(operation: Operation) -> None:
             return
         operation.status = Operation.Status.QUEUED
         operation.save()
-        if operation.undo_of_id and operation.undo_of is not None:
+        if operation.is_undo and operation.initiator == Operation.Initiator.MANUAL:
             finishing.undo_begins(operation)
         enqueue_on_commit("operations.execute", operation_id=operation.pk)
 
@@ -393,8 +401,15 @@ def _freeze(operation: Operation) -> None:
 @transaction.atomic
 def supersede_open_of_rule(*, organization: Organization, rule_id: int, why: str) -> None:
     """A rule changed: its plans that wrote nothing yet are void, and its previews can no longer be applied."""
+    unwritten = [
+        Operation.Status.PLANNING,
+        Operation.Status.HELD,
+        # Approved, but waiting for the kill switch or a key: what was approved is no longer what the rule says.
+        Operation.Status.QUEUED,
+        Operation.Status.WAITING,
+    ]
     waiting = Operation.objects.of(organization).filter(
-        rule_id=rule_id, first_write_at__isnull=True, status__in=[Operation.Status.PLANNING, Operation.Status.HELD]
+        rule_id=rule_id, first_write_at__isnull=True, started_at__isnull=True, status__in=unwritten
     )
     for operation in waiting.select_for_update():
         finishing.close(operation, Operation.Status.SUPERSEDED, why)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from django.db.models import Max
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -13,6 +14,8 @@ from apps.operations import hooks, planning
 from apps.operations.actions import REGISTRY, Fresh
 from apps.operations.models import Operation, OperationItem
 from apps.operations.selection import AccountsSelection, FilterSelection, IdleSelection, Selection, selection_from_json
+from apps.operations.services.finishing import undone_runs
+from apps.operations.services.invites import refusals
 from apps.operations.services.outcomes import Result
 from apps.operations.services.reading import Reading, target_of
 from apps.users.models import Account, Group, ProductAccess
@@ -27,11 +30,17 @@ _BY_OUT = {
     "not_managed": (Outcome.SKIPPED_NOT_MANAGED, "Not managed by this organisation, so AUM cannot do this."),
     "managed": (Outcome.SKIPPED_CONFLICT, "Managed by this organisation by now: delete the account instead."),
     "already_so": (Outcome.ALREADY_SO, ""),
+    "notice_missing": (
+        Outcome.SKIPPED_NOTICE_MISSING,
+        "Not told in time: a notice of this rule was not handed to the mail server the announced number of days ago.",
+    ),
 }
 
 
 def decide(operation: Operation, items: Sequence[OperationItem], reading: Reading) -> dict[int, Result]:
     """Item key → outcome for the items that are not to be written. The mirror shows what was just read."""
+    if operation.action == "invite":
+        return refusals(operation, items, reading)
     results: dict[int, Result] = {}
     left: list[OperationItem] = []
     for item in items:
@@ -43,8 +52,8 @@ def decide(operation: Operation, items: Sequence[OperationItem], reading: Readin
         else:
             left.append(item)
     accounts = {account.pk: account for account in Account.objects.filter(pk__in=[i.account_id for i in left])}
-    if operation.undo_of_id:
-        results.update(_undo_conflicts(left, accounts, reading))
+    if operation.is_undo:
+        results.update(_undo_conflicts(operation, left, accounts, reading))
         results.update(_protected_by_now(operation, [item for item in left if item.pk not in results]))
     else:
         results.update(_selected_no_more(operation, left, accounts))
@@ -75,7 +84,9 @@ def _selected_no_more(
     results: dict[int, Result] = {}
     for (name, product), some in groups.items():
         pks = [item.account_id for item in some if item.account_id]
-        rows = planning.candidates(operation.organization, selection, name, now, product=product, account_pks=pks)
+        rows = planning.candidates(
+            operation.organization, selection, name, now, product=product, account_pks=pks, operation=operation
+        )
         outs = dict(rows.values_list("pk", "out"))
         for item in some:
             out = outs.get(item.account_id)
@@ -101,29 +112,64 @@ def _why_not(selection: Selection, account: Account | None, item: OperationItem,
     return Result(Outcome.SKIPPED_CONFLICT, "No longer meets the rule: status, groups or products changed meanwhile.")
 
 
+# Actions about a person's status; groups and products do not depend on it.
+_OF_STATUS = ("suspend", "restore", "deactivate", "activate", "delete", "cancel_delete")
+
+
+def _own_status_writes(operation: Operation, items: Sequence[OperationItem]) -> dict[int, datetime]:
+    """When the undo or the runs that it gives back last changed each person's status themselves."""
+    operations = [operation.pk, *(source.pk for source in undone_runs(operation))]
+    rows = OperationItem.objects.filter(
+        operation__in=operations,
+        account_id__in=[item.account_id for item in items if item.account_id],
+        action__in=_OF_STATUS,
+        outcome=Outcome.DONE,
+    )
+    last = rows.order_by().values_list("account_id").annotate(last=Max("finished_at"))
+    return {account: at for account, at in last if account is not None}
+
+
 def _undo_conflicts(
-    items: Sequence[OperationItem], accounts: dict[int, Account], reading: Reading
+    operation: Operation, items: Sequence[OperationItem], accounts: dict[int, Account], reading: Reading
 ) -> dict[int, Result]:
-    """Who was changed by somebody else since: shown, not overwritten (P8)."""
+    """Who was changed by somebody else since: shown with what stands now, not overwritten (P8)."""
     results: dict[int, Result] = {}
+    own = _own_status_writes(operation, items)
     for item in items:
         action, fresh = REGISTRY[item.action], reading.fresh(item.subject)
-        source = REGISTRY[action.inverse or ""]
         done_at = parse_datetime(item.reason.get("done_at") or "")
         account = accounts.get(item.account_id or 0)
+        if item.action == "cancel_invite":
+            used_at = account.last_active_at if account else None
+            if used_at and done_at and used_at > done_at:
+                said = f"Has used the access since: {used_at:%d %b %Y, %H:%M} UTC."
+                results[item.pk] = Result(Outcome.SKIPPED_CONFLICT, said)
+            continue
+        source = REGISTRY[action.inverse or ""]
         if source.is_so(target_of(item), fresh) is False and item.action != "grant_product_access":
-            results[item.pk] = Result(Outcome.SKIPPED_CONFLICT, f"Changed by somebody else since: now {_state(fresh)}.")
+            said = f"Changed by somebody else since: now {_stands(item, fresh)}."
+            results[item.pk] = Result(Outcome.SKIPPED_CONFLICT, said)
         elif (
             account is not None
             and done_at is not None
             and account.status_changed_at is not None
-            and account.status_changed_at > done_at + timedelta(seconds=60)
+            and item.action in _OF_STATUS
+            and account.status_changed_at > max(done_at, own.get(account.pk, done_at)) + timedelta(seconds=60)
         ):
             results[item.pk] = Result(
                 Outcome.SKIPPED_CONFLICT,
-                f"Its status was changed again on {account.status_changed_at:%d %b %Y, %H:%M} UTC.",
+                f"Its status was changed again on {account.status_changed_at:%d %b %Y, %H:%M} UTC: "
+                f"now {_state(fresh)}.",
             )
     return results
+
+
+def _stands(item: OperationItem, fresh: Fresh) -> str:
+    """What stands in Atlassian now where an undo found something else."""
+    if item.action in ("add_to_group", "remove_from_group"):
+        is_in = (item.parameters.get("directory"), item.parameters.get("group")) in (fresh.groups or ())
+        return f"{'' if is_in else 'not '}in {item.parameters.get('name', 'the group')}"
+    return _state(fresh)
 
 
 def _state(fresh: Fresh) -> str:

@@ -7,7 +7,7 @@ each other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.audit.services import record
+from apps.operations import hooks
 from apps.operations.models import SafeguardChange
 from apps.operations.reasons import SAFEGUARD_WORDS, safeguard_lines
 from apps.operations.selection import Limits
@@ -35,8 +36,8 @@ from apps.organizations.services import (
     resolve_alert,
     update_settings,
 )
-from apps.users.models import Group, ProtectedGroup
-from apps.users.services import unprotect_group
+from apps.users.models import Account, AccountKind, Group, ProtectedGroup
+from apps.users.services import release_kind, set_licence_only, unprotect_group
 from aum.common.errors import DomainError, InvalidInput, NotAllowed
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,11 @@ def propose_change(
     if looser:
         _refuse_dead_brakes(wanted, looser)
         reason = _checked_reason(reason)
-    superseded = _supersede(row, actor, lambda change: not set(differing).isdisjoint(change.changes))
+    superseded = _supersede(
+        row,
+        actor,
+        lambda change: change.kind == SafeguardChange.Kind.SETTINGS and not set(differing).isdisjoint(change.changes),
+    )
     before = {name: str(getattr(row, name)) for name in looser}
     if free:
         update_settings(organization=row, changes=free, actor=actor)
@@ -115,8 +120,94 @@ def propose_unprotect(*, group: Group, reason: str, actor: Actor, operator: Oper
     if not _is_protected(group):
         raise InvalidInput("This group is not protected.")
     reason = _checked_reason(reason)
-    _supersede(row, actor, lambda change: change.group_id == group.pk)
-    return _propose(row, actor, operator, reason, kind=SafeguardChange.Kind.UNPROTECT_GROUP, group=group)
+    kind = SafeguardChange.Kind.UNPROTECT_GROUP
+    _supersede(row, actor, lambda change: change.kind == kind and change.group_id == group.pk)
+    return _propose(row, actor, operator, reason, kind=kind, group=group)
+
+
+@transaction.atomic
+def propose_licence_only(*, group: Group, reason: str, actor: Actor, operator: Operator | None) -> SafeguardChange:
+    """Propose that a group may be left for the sake of its licence although it grants more. Raises InvalidInput."""
+    row = _lock(group.organization)
+    if group.is_licence_only:
+        raise InvalidInput("This group is marked licence-only already.")
+    if group.is_administrative:
+        raise InvalidInput(f"{group.name} grants administration. Who is in it is never a matter of licences.")
+    reason = _checked_reason(reason)
+    kind = SafeguardChange.Kind.LICENCE_ONLY
+    _supersede(row, actor, lambda change: change.kind == kind and change.group_id == group.pk)
+    return _propose(row, actor, operator, reason, kind=kind, group=group)
+
+
+@transaction.atomic
+def propose_release_kind(*, account: Account, reason: str, actor: Actor, operator: Operator | None) -> SafeguardChange:
+    """Propose that cleanups treat a service, bot or app like a person. Raises InvalidInput."""
+    row = _lock(account.organization)
+    if account.kind == AccountKind.PERSON:
+        raise InvalidInput("This account is a person: no kind protects it.")
+    if account.is_kind_released:
+        raise InvalidInput("This account is treated like a person already.")
+    reason = _checked_reason(reason)
+    kind = SafeguardChange.Kind.RELEASE_KIND
+    _supersede(row, actor, lambda change: change.kind == kind and change.account_id == account.pk)
+    return _propose(row, actor, operator, reason, kind=kind, account=account)
+
+
+@transaction.atomic
+def tighten_licence_only(*, group: Group, reason: str, actor: Actor) -> None:
+    """Take a group's mark licence-only back at once, and end what would set it anew."""
+    row = _lock(group.organization)
+    kind = SafeguardChange.Kind.LICENCE_ONLY
+    _supersede(row, actor, lambda change: change.kind == kind and change.group_id == group.pk)
+    set_licence_only(group=group, value=False, actor=actor, reason=reason)
+
+
+@transaction.atomic
+def tighten_kind(*, account: Account, reason: str, actor: Actor) -> None:
+    """Protect a service, bot or app again at once, and end what would release it anew. Raises InvalidInput."""
+    row = _lock(account.organization)
+    kind = SafeguardChange.Kind.RELEASE_KIND
+    _supersede(row, actor, lambda change: change.kind == kind and change.account_id == account.pk)
+    release_kind(account=account, value=False, actor=actor, reason=reason)
+
+
+@transaction.atomic
+def propose_rule_change(
+    *,
+    organization: Organization,
+    rule_id: int,
+    rule_name: str,
+    changes: Mapping[str, Sequence[str]],
+    reason: str,
+    actor: Actor,
+    operator: Operator | None,
+) -> SafeguardChange:
+    """Propose looser limits or fewer protected groups of a rule, [from, to] each. Raises InvalidInput, NotAllowed.
+
+    What the rule says meanwhile, and how the change is made, is for the layer above (`operations.hooks`).
+    """
+    row = _lock(organization)
+    return _propose(
+        row,
+        actor,
+        operator,
+        _checked_reason(reason),
+        kind=SafeguardChange.Kind.RULE,
+        rule_id=rule_id,
+        rule_name=rule_name,
+        changes={name: list(values) for name, values in changes.items()},
+    )
+
+
+@transaction.atomic
+def end_rule_changes(*, organization: Organization, rule_id: int, fields: Iterable[str], actor: Actor) -> None:
+    """End the changes of a rule's safeguards that wait and that are about any of `fields`: newer values count."""
+    names = set(fields)
+    _supersede(
+        _lock(organization),
+        actor,
+        lambda change: change.rule_id == rule_id and not names.isdisjoint(change.changes),
+    )
 
 
 def _lock(organization: Organization) -> Organization:
@@ -186,7 +277,9 @@ def _propose(
 
 def _supersede(organization: Organization, actor: Actor, overlaps: Any) -> tuple[SafeguardChange, ...]:
     """End the open changes about the same thing: what was wanted last counts, and it is approved anew."""
-    open_changes = SafeguardChange.objects.of(organization).select_for_update(of=("self",)).select_related("group")
+    open_changes = (
+        SafeguardChange.objects.of(organization).select_for_update(of=("self",)).select_related("group", "account")
+    )
     found = [change for change in open_changes.filter(status__in=SafeguardChange.OPEN) if overlaps(change)]
     for change in found:
         _end(change, Status.SUPERSEDED, actor, "A newer change of the same safeguard replaces it.")
@@ -287,7 +380,7 @@ def withdraw_change(*, change: SafeguardChange, operator: Operator, actor: Actor
 def _lock_change(change: SafeguardChange, wanted: Iterable[str]) -> SafeguardChange:
     organization = _lock(change.organization)
     locked: SafeguardChange = (
-        SafeguardChange.objects.select_for_update(of=("self",)).select_related("group").get(pk=change.pk)
+        SafeguardChange.objects.select_for_update(of=("self",)).select_related("group", "account").get(pk=change.pk)
     )
     locked.organization = organization
     if locked.status not in wanted:
@@ -297,8 +390,14 @@ def _lock_change(change: SafeguardChange, wanted: Iterable[str]) -> SafeguardCha
 
 def _obstacle(change: SafeguardChange) -> str:
     """Why a change cannot be made as it was approved; empty when it can."""
+    if change.kind == SafeguardChange.Kind.LICENCE_ONLY and change.group is not None:
+        return f"{change.group.name} is no longer in Atlassian." if change.group.vanished_at else ""
+    if change.account is not None:
+        return f"{change.account} is no longer in Atlassian." if change.account.vanished_at else ""
     if change.group is not None:
         return "" if _is_protected(change.group) else f"The group {change.group.name} is not protected any more."
+    if change.kind == SafeguardChange.Kind.RULE:
+        return next((sentence for ask in hooks.rule_change_obstacles if (sentence := ask(change))), "")
     organization = change.organization
     for name, (before, _after) in change.changes.items():
         if _value(name, before) != getattr(organization, name):
@@ -342,8 +441,15 @@ def _apply(change: SafeguardChange) -> bool:
         return False
     locked.status, locked.applied_at = Status.APPLIED, timezone.now()
     locked.save(update_fields=["status", "applied_at"])
-    if locked.group is not None:
+    if locked.kind == SafeguardChange.Kind.LICENCE_ONLY and locked.group is not None:
+        set_licence_only(group=locked.group, value=True, actor=scheduler, reason=locked.reason)
+    elif locked.account is not None:
+        release_kind(account=locked.account, value=True, actor=scheduler, reason=locked.reason)
+    elif locked.group is not None:
         unprotect_group(group=locked.group, actor=scheduler, reason=locked.reason)
+    elif locked.kind == SafeguardChange.Kind.RULE:
+        for make in hooks.on_rule_change_due:
+            make(locked)
     else:
         values = {name: _value(name, after) for name, (_before, after) in locked.changes.items()}
         update_settings(organization=locked.organization, changes=values, actor=scheduler)
@@ -381,6 +487,8 @@ def _record(change: SafeguardChange, actor: Actor, action: str, reason: str, **a
         target_ref=str(change.pk),
         target_name="; ".join(line.sentence for line in safeguard_lines(change)),
         group_name=change.group.name if change.group else "",
+        rule_id=change.rule_id,
+        rule_name=change.rule_name,
         outcome="warning" if change.status == Status.VOID else "success",
         before={name: values[0] for name, values in change.changes.items()},
         after={**{name: values[1] for name, values in change.changes.items()}, **after},

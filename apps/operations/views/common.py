@@ -51,6 +51,8 @@ def searched(rows: QuerySet[Any], request: OrganizationRequest) -> QuerySet[Any]
 
 def why_not_apply(access: Access, operation: Operation) -> str:
     """Why this person may not apply the plan; empty when they may."""
+    if operation.organization.is_from_file:
+        return "This organisation comes from an export file. Connect it to Atlassian before anything is changed."
     needed = Permission.RUN_RULES if operation.rule_id else Permission.ACT
     if access.may(needed):
         return ""

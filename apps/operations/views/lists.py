@@ -41,6 +41,8 @@ class Waiting:
     button: str
     share: float
     refusal: str
+    # Against the rule's plan before, in words; empty without one.
+    difference: str = ""
 
 
 @require(Permission.VIEW)
@@ -80,14 +82,24 @@ def approvals(request: OrganizationRequest) -> HttpResponse:
     )
 
 
+def _difference(operation: Operation) -> str:
+    previous = selectors.previous_plan(operation)
+    if previous is None:
+        return ""
+    new, gone = selectors.diff_counts(operation, previous)
+    return f"+{new:,} new, −{gone:,} gone against #{previous.number}"
+
+
 def _waiting(operation: Operation, operator: Any) -> Waiting:
     licensed = operation.licensed_count
     is_author = (
         operator is not None and operator.pk == operation.actor_id and not operation.organization.is_one_operator
     )
+    people = operation.people_count - selectors.held_back(operation)[0]
     return Waiting(
         operation=operation,
-        button=button_words(operation, operation.people_count),
-        share=100 * operation.people_count / licensed if licensed else 100.0,
+        button=button_words(operation, people),
+        share=100 * people / licensed if licensed else 100.0,
+        difference=_difference(operation),
         refusal="Yours: another person decides." if is_author else "",
     )

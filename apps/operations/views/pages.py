@@ -29,6 +29,7 @@ from apps.operations.views.words import (
     done_word,
     item_line,
     left_out_words,
+    managed_words,
     skipped_words,
     users_words,
     will_words,
@@ -108,6 +109,11 @@ def _related(operation: Operation) -> list[dict[str, Any]]:
         ("Undoes the run", operation.undo_of),
         ("Retries the run", operation.retry_of),
     ]
+    numbers = (operation.frozen or {}).get("undo", {}).get("numbers", [])
+    found += [
+        ("Undoes the run", run)
+        for run in Operation.objects.of(operation.organization).filter(number__in=numbers[:20]).order_by("-pk")
+    ]
     children = Operation.objects.filter(Q(applies=operation) | Q(undo_of=operation) | Q(retry_of=operation))
     for child in children.order_by("pk"):
         if child.applies_id == operation.pk:
@@ -133,6 +139,7 @@ def _preview_context(request: OrganizationRequest, operation: Operation) -> dict
         else OperationItem.objects.none()
     )
     skipped = sum(operation.left_out.values())
+    held_people, held_changes = selectors.held_back(operation)
     new_count = new.count() if previous else 0
     gone_count = gone.count() if previous else 0
     tab = request.GET.get("tab", "all")
@@ -149,6 +156,9 @@ def _preview_context(request: OrganizationRequest, operation: Operation) -> dict
     return {
         **_shared_context(request, operation),
         "previous": previous,
+        "held_back": held_people,
+        "people_left": operation.people_count - held_people,
+        "changes_left": operation.planned_count - held_changes,
         "new_count": new_count,
         "gone_count": gone_count,
         "skipped_count": skipped,
@@ -159,9 +169,21 @@ def _preview_context(request: OrganizationRequest, operation: Operation) -> dict
         "rows": rows,
         "after": after,
         "sync_run": _sync_run(operation),
+        "managed_words": managed_words(operation) if operation.planned_at else "",
+        **_plan_figures(operation),
         "decisions": list(operation.approvals.all()),
         "progress": _planning_progress(operation),
         **_preview_actions(request.access, operation),
+    }
+
+
+def _plan_figures(operation: Operation) -> dict[str, Any]:
+    """Seats, money and time of a plan."""
+    seats = selectors.seats_of(operation)
+    return {
+        "seats": seats,
+        "money": selectors.money_of(seats),
+        "expected_seconds": selectors.expected_seconds(operation),
     }
 
 
@@ -219,15 +241,10 @@ def _kept_in(sets: dict[str, QuerySet[OperationItem]]) -> Exists:
 
 def _gone_lines(operation: Operation, items: list[OperationItem], now: datetime) -> list[ItemLine]:
     """People of the previous plan who are not in this one, with the reason that this one has for it."""
-    left = dict(
-        LeftOut.objects.filter(operation=operation, account__in=[item.account_id for item in items]).values_list(
-            "account_id", "reason"
-        )
-    )
+    left = selectors.why_gone(operation, [item.account_id for item in items if item.account_id])
     lines = []
     for item in items:
-        code = left.get(item.account_id or 0)
-        why = f"Left out: {reasons.left_out_label(code)}" if code else "No longer meets the conditions"
+        why = left.get(item.account_id or 0, selectors.NO_LONGER)
         lines.append(dataclasses.replace(item_line(item, now, "gone"), why=why))
     return lines
 
@@ -257,6 +274,10 @@ def _preview_actions(access: Access, operation: Operation) -> dict[str, Any]:
         "may_preview": access.may(Permission.PREVIEW),
         "may_exempt": access.may(Permission.EXEMPT),
         "may_export": access.may(Permission.EXPORT),
+        "may_hold_rows": operation.status == Status.HELD
+        and operation.first_write_at is None
+        and (refusal is None or (access.operator is not None and access.operator.pk == operation.actor_id))
+        and access.may(Permission.VIEW),
         "expires_at": operation.expires_at if operation.status in (Status.PREVIEWED, Status.HELD) else None,
         "is_expired": bool(operation.expires_at and operation.expires_at <= timezone.now()),
     }
@@ -299,20 +320,28 @@ GROUPS = (("all", "All"), ("success", "Success"), ("failed", "Failed"), ("skippe
 def _run_context(request: OrganizationRequest, operation: Operation) -> dict[str, Any]:
     context = _progress_context(request, operation)
     group = request.GET.get("tab", "all")
-    group = group if group in dict(GROUPS) else "all"
-    rows = searched(selectors.items_of(operation, group=group), request)
-    found, after = page_of(rows, after_key(request))
-    now = timezone.now()
+    left_out = sum(operation.left_out.values())
+    # Nobody was in the plan: what there is to read is why.
+    if group not in (*dict(GROUPS), "left_out") or (not operation.planned_count and "tab" not in request.GET):
+        group = "left_out" if left_out and not operation.planned_count else "all"
+    rows: list[Any]
+    if group == "left_out":
+        left, after = page_of(searched(selectors.left_out_of(operation), request), after_key(request))
+        rows = [SkippedLine(row.account, skipped_words(row)) for row in left]
+    else:
+        found, after = page_of(searched(selectors.items_of(operation, group=group), request), after_key(request))
+        now = timezone.now()
+        rows = [item_line(item, now) for item in found]
     return {
         **context,
         "tab": group,
-        "tabs": _run_tabs(context["summary"], group),
-        "rows": [item_line(item, now) for item in found],
+        "tabs": _run_tabs(operation, context["summary"], group),
+        "rows": rows,
         "after": after,
     }
 
 
-def _run_tabs(summary: RunSummary, current: str) -> list[Tab]:
+def _run_tabs(operation: Operation, summary: RunSummary, current: str) -> list[Tab]:
     counts = {
         "all": summary.total,
         "success": summary.success,
@@ -320,7 +349,10 @@ def _run_tabs(summary: RunSummary, current: str) -> list[Tab]:
         "skipped": summary.skipped,
         "todo": summary.todo,
     }
-    return [Tab(k, label, counts[k], k == current, k == "failed" and counts[k] > 0) for k, label in GROUPS]
+    tabs = [Tab(k, label, counts[k], k == current, k == "failed" and counts[k] > 0) for k, label in GROUPS]
+    if left_out := sum(operation.left_out.values()):
+        tabs.append(Tab("left_out", "Left out of the plan", left_out, current == "left_out"))
+    return tabs
 
 
 def _progress_context(request: OrganizationRequest, operation: Operation) -> dict[str, Any]:
@@ -376,9 +408,9 @@ def _steps(operation: Operation, summary: RunSummary) -> list[Step]:
     """What happened to the plan so far, and what comes."""
     steps = []
     if operation.planned_at:
-        steps.append(
-            Step("ok", "check", "Plan frozen", f"{users_words(operation.people_count)},", operation.planned_at)
-        )
+        words = left_out_words(operation)
+        counted = users_words(operation.people_count) + (f"; left out: {words}" if words else "")
+        steps.append(Step("ok", "check", "Plan frozen", f"{counted},", operation.planned_at))
     elif operation.status == Status.PLANNING:
         steps.append(Step("now", "hourglass", "Planning", "reads who is affected"))
     for decision in sorted(operation.approvals.all(), key=lambda row: row.pk):
@@ -430,7 +462,7 @@ def progress(request: OrganizationRequest, number: int) -> HttpResponse:
     seen = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
     if summary.total and (summary.done * 4 // summary.total > seen * 4 // summary.total or not operation.is_open):
         context["announce"] = f"{summary.done:,} of {summary.total:,} processed"
-    context["tabs"] = _run_tabs(summary, request.GET.get("tab", "all"))
+    context["tabs"] = _run_tabs(operation, summary, request.GET.get("tab", "all"))
     context["is_poll"] = True
     response = render(request, "operations/_progress.html", context)
     if summary.done != seen or not operation.is_open:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.db.models import Count, Q
-from django.http import HttpResponse, QueryDict
+from django.db.models import Count
+from django.http import Http404, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
@@ -20,18 +22,19 @@ from apps.operations.forms import (
     GROUP_ACTIONS,
     MAX_GROUPS,
     Confirmation,
+    DayForm,
     Wanted,
     group_choices,
     keys_of,
     typed_count,
     wanted,
 )
-from apps.operations.models import LeftOut, Operation, OperationItem
+from apps.operations.models import Operation, OperationItem
 from apps.operations.views.common import find_operation, why_not_apply
-from apps.operations.views.words import button_words, in_words, users_words, will_words
-from apps.operators.access import OrganizationRequest, organization_of, require
+from apps.operations.views.words import button_words, managed_words, users_words, will_words
+from apps.operators.access import OrganizationRequest, fresh, organization_of, proof_first, require
 from apps.operators.permissions import Permission
-from apps.users.models import Account, ClaimStatus, Group, Product
+from apps.users.models import Account, Group, Product
 from aum.common.errors import DomainError
 
 
@@ -81,6 +84,8 @@ def _missing_targets(asked: Wanted) -> dict[str, list[str]]:
     errors = {}
     if asked.group_action and not asked.group_ids:
         errors["groups"] = ["Choose at least one group."]
+    if asked.asks_scope and not asked.scope:
+        errors["scope"] = ["Choose whether everything or some products are suspended."]
     if asked.asks_products and not asked.products:
         errors["products"] = ["Choose at least one product."]
     return errors
@@ -194,12 +199,13 @@ def resume(request: OrganizationRequest, number: int) -> HttpResponse:
 
 def _asked(
     request: OrganizationRequest,
-    operation: Operation,
+    operation: Operation | None,
     question: Confirmation,
     do: Callable[[QueryDict], Operation],
 ) -> HttpResponse:
     """Ask on GET; on POST check the answer, do it and go to the operation that came of it."""
-    question = dataclasses.replace(question, back=operation.get_absolute_url())
+    if operation is not None:
+        question = dataclasses.replace(question, back=operation.get_absolute_url())
     errors: dict[str, list[str]] = {}
     status = 200
     if request.method == "POST":
@@ -250,24 +256,6 @@ def _final_action(operation: Operation) -> str:
     return next((name for name in operation.action.split("+") if name in _FINAL), "")
 
 
-def _managed_words(operation: Operation) -> str:
-    """How many of the selection are managed accounts, where only those, or only the others, can be touched."""
-    names = operation.action.split("+")
-    needs = [REGISTRY[name] for name in names if name in REGISTRY]
-    needs = [action for action in needs if action.needs_managed or action.needs_unmanaged]
-    if not needs or operation.undo_of_id:
-        return ""
-    in_plan = OperationItem.objects.filter(operation=operation).values("account")
-    left_out = LeftOut.objects.filter(operation=operation).values("account")
-    people = Account.objects.of(operation.organization).filter(Q(pk__in=in_plan) | Q(pk__in=left_out))
-    counts = people.aggregate(all=Count("pk"), managed=Count("pk", filter=Q(claim_status=ClaimStatus.MANAGED)))
-    total, managed = counts["all"], counts["managed"]
-    accounts = "is a managed account" if managed == 1 else "are managed accounts"
-    effect = "the only ones that this touches" if needs[0].needs_managed else "which this does not touch"
-    names_said = in_words([action.label.lower() for action in needs])
-    return f"{managed:,} of the {users_words(total)} selected {accounts}, {effect} ({names_said})."
-
-
 def _typed(count: int) -> int | None:
     """The count to be typed: one person is a plain confirmation."""
     return count if count > 1 else None
@@ -275,6 +263,7 @@ def _typed(count: int) -> int | None:
 
 @require(Permission.ACT)
 @require_http_methods(["GET", "POST"])
+@fresh("Apply the plan")
 def apply(request: OrganizationRequest, number: int) -> HttpResponse:
     """Apply a preview: exactly its people, after the count was typed."""
     operation = find_operation(request, number)
@@ -283,7 +272,7 @@ def apply(request: OrganizationRequest, number: int) -> HttpResponse:
         return render(request, "operators/refused.html", {"permission": Permission.RUN_RULES}, status=403)
     count, skipped = operation.people_count, sum(operation.left_out.values())
     points = _effects(operation, count)
-    if managed := _managed_words(operation):
+    if managed := managed_words(operation):
         points.append(managed)
     if skipped:
         is_are = "is" if skipped == 1 else "are"
@@ -317,11 +306,14 @@ def apply(request: OrganizationRequest, number: int) -> HttpResponse:
 
 @require(Permission.APPROVE)
 @require_http_methods(["GET", "POST"])
-def approve(request: OrganizationRequest, number: int) -> HttpResponse:
+def approve(request: OrganizationRequest, number: int) -> HttpResponseBase:
     """Approve a held plan. In one-operator mode the count is typed and the password given again."""
     operation = find_operation(request, number)
     plan_hash, count = services.approval_hash(operation)
     alone = operation.organization.is_one_operator
+    # Alone, the form itself asks for the password.
+    if request.method == "POST" and not alone and (asked := proof_first(request, "Approve the plan")):
+        return asked
     question = Confirmation(
         title=f"Approve: {button_words(operation, count)}",
         url=reverse("operations:approve", args=[organization_of(request).slug, number]),
@@ -384,6 +376,49 @@ def reject(request: OrganizationRequest, number: int) -> HttpResponse:
     return _asked(request, operation, question, do)
 
 
+@require(Permission.VIEW)
+@require_http_methods(["GET", "POST"])
+def hold(request: OrganizationRequest, number: int) -> HttpResponse:
+    """Hold single users back from a held plan, with a reason. The service judges who may."""
+    operation = find_operation(request, number)
+    chosen = list(dict.fromkeys(text[:320] for text in request.GET.getlist("account")))[:MAX_HELD_BACK]
+    people = OperationItem.objects.filter(operation=operation, subject__in=chosen, status="pending")
+    names = [str(item.account or item.subject) for item in people.select_related("account").order_by("pk")[:5]]
+    count = people.values("subject").distinct().count()
+    if not count:
+        messages.error(request, "Tick at least one user who is still in the plan.")
+        return _to(request, operation)
+    base = reverse("operations:hold", args=[organization_of(request).slug, number])
+    more = f" and {count - len(set(names))} more" if count > len(set(names)) else ""
+    question = Confirmation(
+        title=f"Hold {users_words(count)} back",
+        url=f"{base}?{urlencode([('account', subject) for subject in chosen])}",
+        button=f"Hold {users_words(count)} back",
+        points=[
+            f"Not touched by this plan: {', '.join(dict.fromkeys(names))}{more}.",
+            "The rest of the plan still waits for its approval, which is then for exactly the rest.",
+        ],
+        asks_reason=True,
+        is_reason_required=True,
+        is_danger=False,
+    )
+
+    def do(given: QueryDict) -> Operation:
+        operator = request.access.operator
+        assert operator is not None
+        held: Operation = services.hold_rows(
+            operation=operation,
+            account_ids=chosen,
+            reason=given.get("reason", ""),
+            operator=operator,
+            actor=request.access.actor,
+        )
+        messages.success(request, f"{users_words(count)} held back. The rest waits for its approval.")
+        return held
+
+    return _asked(request, operation, question, do)
+
+
 @require(Permission.ACT)
 @require_http_methods(["GET", "POST"])
 def stop(request: OrganizationRequest, number: int) -> HttpResponse:
@@ -413,7 +448,7 @@ def undo(request: OrganizationRequest, number: int) -> HttpResponse:
     """Undo a run, or one of its people with `?account=`: the inverse plan, applied after the count was typed."""
     operation = find_operation(request, number)
     account = request.GET.get("account") or request.POST.get("account") or ""
-    done = OperationItem.objects.filter(operation=operation, outcome=OperationItem.Outcome.DONE)
+    done = services.changed_items([operation])
     if account:
         done = done.filter(subject=account)
     count = done.values("subject").distinct().count()
@@ -440,6 +475,10 @@ def undo(request: OrganizationRequest, number: int) -> HttpResponse:
         )
 
     return _asked(request, operation, question, do)
+
+
+# As many as one page of a plan shows.
+MAX_HELD_BACK = 50
 
 
 def _encoded(**values: str) -> str:
@@ -477,12 +516,82 @@ def undo_preview(request: OrganizationRequest, number: int) -> HttpResponse:
 @require(Permission.ACT)
 @require_POST
 def retry(request: OrganizationRequest, number: int) -> HttpResponse:
-    """A new run with what failed."""
+    """A new run with what failed, of everybody or of the person whom `account` names."""
     operation = find_operation(request, number)
+    account = request.POST.get("account", "")[:320]
     return _derived(
         request,
         operation,
         lambda: services.retry_failed(
-            operation=operation, actor=request.access.actor, operator=request.access.operator
+            operation=operation,
+            actor=request.access.actor,
+            operator=request.access.operator,
+            account_ids=[account] if account else None,
         ),
     )
+
+
+@require(Permission.ACT)
+@require_http_methods(["GET", "POST"])
+def undo_person(request: OrganizationRequest, pk: int) -> HttpResponse:
+    """Undo what the runs of the last 30 days did to one person: first a preview of the net effect."""
+    organization = organization_of(request)
+    account: Account | None = Account.objects.of(organization).filter(pk=pk).first()
+    if account is None:
+        raise Http404
+    runs = services.runs_of_person(account)
+    question = Confirmation(
+        title=f"Undo for {account}",
+        url=reverse("operations:undo_person", args=[organization.slug, pk]),
+        button="Preview undo",
+        points=[
+            *_run_points(runs),
+            "Next comes a preview of what is given back. Nothing is changed before you apply it.",
+            "What somebody else changed since is skipped and shown, not overwritten.",
+        ],
+        is_danger=False,
+        back=reverse("users:person", args=[organization.slug, pk]),
+    )
+
+    def do(_data: QueryDict) -> Operation:
+        return services.undo_person(
+            account=account,
+            actor=request.access.actor,
+            operator=request.access.operator,
+            mode=Operation.Mode.SAFE,
+        )
+
+    return _asked(request, None, question, do)
+
+
+@require(Permission.ACT)
+@require_http_methods(["GET", "POST"])
+def undo_day(request: OrganizationRequest) -> HttpResponse:
+    """Undo all runs that started on one day (UTC): choose the day, see its runs, then a preview of the net effect."""
+    organization = organization_of(request)
+    form = DayForm(request.POST or request.GET or {"day": timezone.now().date().isoformat()})
+    runs = list(services.runs_of_day(organization, form.cleaned_data["day"])) if form.is_valid() else []
+    if request.method == "POST" and form.is_valid():
+        try:
+            operation = services.undo_day(
+                organization=organization,
+                day=form.cleaned_data["day"],
+                actor=request.access.actor,
+                operator=request.access.operator,
+                mode=Operation.Mode.SAFE,
+            )
+        except DomainError as error:
+            form.add_error("day", _sentence(error))
+        else:
+            return _to(request, operation)
+    context = {"form": form, "runs": runs, "day": form.cleaned_data.get("day") if form.is_bound else None}
+    return render(request, "operations/undo_day.html", context, status=422 if form.errors else 200)
+
+
+def _run_points(runs: Iterable[Operation]) -> list[str]:
+    """Runs in one line each, the newest five, and how many more there are."""
+    found = list(runs)
+    lines = [f"Run #{run.number} {run.name}, {run.started_at:%d %b %Y, %H:%M} UTC." for run in found[:5]]
+    if found[5:]:
+        lines.append(f"And {len(found) - 5} more runs.")
+    return lines or ["No run of the last 30 days changed anything of this user that can be given back."]

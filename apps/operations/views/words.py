@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from apps.operations import reasons
+from django.db.models import Count, Q
+
+from apps.operations import reasons, services
 from apps.operations.actions import REGISTRY
 from apps.operations.models import LeftOut, Operation, OperationItem
+from apps.users.models import Account, ClaimStatus
 from apps.users.products import label_of
 
 Status = Operation.Status
@@ -39,6 +42,7 @@ CHANGES: dict[str, tuple[str, str, str, str]] = {
     "delete": ("Account", "Deleted after 14 days", "danger", "trash"),
     "cancel_delete": ("Awaiting deletion", "Active", "ok", "check"),
     "remove_from_directory": ("Member", "Removed", "danger", "x"),
+    "cancel_invite": ("Invited", "Removed", "danger", "x"),
 }
 # action → what will happen to people, and a button's words around their number.
 PLANS: dict[str, tuple[str, str, str]] = {
@@ -49,6 +53,8 @@ PLANS: dict[str, tuple[str, str, str]] = {
     "delete": ("will be deleted", "Delete", ""),
     "cancel_delete": ("will be kept", "Keep", ""),
     "remove_from_directory": ("will be removed", "Remove", "from the directory"),
+    "invite": ("will be invited", "Invite", ""),
+    "cancel_invite": ("will be removed", "Take back the invitation of", ""),
     "add_to_group": ("will be added to groups", "Add", "to groups"),
     "remove_from_group": ("will leave groups", "Remove", "from groups"),
     "remove_product_access": ("will lose product access", "Remove product access of", ""),
@@ -127,6 +133,9 @@ def change_of(item: OperationItem) -> Change:
     if item.action in CHANGES:
         return Change(*CHANGES[item.action])
     parameters = item.parameters or {}
+    if item.action == "invite":
+        names = str(parameters.get("name", ""))
+        return Change("", f"Invited{' with ' + names if names else ''}", "ok", "plus")
     if item.action in ("add_to_group", "remove_from_group"):
         group = str(parameters.get("name", "group"))
         return (
@@ -138,6 +147,10 @@ def change_of(item: OperationItem) -> Change:
     if item.action == "grant_product_access":
         return Change("", held, "ok", "check")
     return Change(held, "removed", "warn", "minus")
+
+
+# Outcomes that may have changed something although they are no success.
+MAYBE_CHANGED = ("no_effect_seat_kept", "unresolved")
 
 
 @dataclass(frozen=True)
@@ -157,6 +170,9 @@ class ItemLine:
     tone: str
     word: str
     icon: str
+    # What the row offers once the run is over.
+    can_undo: bool
+    can_retry: bool
 
 
 def item_line(
@@ -179,6 +195,9 @@ def item_line(
         tone=tone,
         word=word,
         icon=icon,
+        can_undo=bool(REGISTRY[item.action].inverse)
+        and (item.outcome == "done" or (item.written_at is not None and item.outcome in MAYBE_CHANGED)),
+        can_retry=item.outcome in services.RETRYABLE,
     )
 
 
@@ -188,8 +207,10 @@ def _result(item: OperationItem) -> tuple[str, str, str]:
         return "info", "Being confirmed", "hourglass"
     if item.status != OperationItem.Status.FINISHED:
         return "", str(item.get_status_display()), "clock"
-    if item.outcome in ("done", "already_so", "handed_off"):
+    if item.outcome in ("done", "already_so"):
         return "ok", "Success", "check"
+    if item.outcome == "handed_off":
+        return "info", "Handed off", "arrow-right"
     if item.outcome in ("failed", "failed_licence_limit", "unresolved", "not_attempted"):
         return "danger", "Failed" if item.outcome != "not_attempted" else "Not attempted", "x"
     return "warn", "Cancelled" if item.outcome == "cancelled" else "Skipped", "minus"
@@ -205,3 +226,23 @@ def skipped_words(row: LeftOut) -> str:
     label = reasons.left_out_label(row.reason)
     detail = getattr(row, "detail", "")
     return f"{label[:1].upper()}{label[1:]}{'. ' + detail if detail else ''}"
+
+
+def managed_words(operation: Operation) -> str:
+    """How many of the selection are managed accounts, where only those, or only the others, can be touched."""
+    names = operation.action.split("+")
+    needs = [REGISTRY[name] for name in names if name in REGISTRY]
+    needs = [action for action in needs if action.needs_managed or action.needs_unmanaged]
+    if not needs or operation.is_undo:
+        return ""
+    in_plan = OperationItem.objects.filter(operation=operation).values("account")
+    left_out = LeftOut.objects.filter(operation=operation).values("account")
+    people = Account.objects.of(operation.organization).filter(Q(pk__in=in_plan) | Q(pk__in=left_out))
+    counts = people.aggregate(all=Count("pk"), managed=Count("pk", filter=Q(claim_status=ClaimStatus.MANAGED)))
+    total, managed = counts["all"], counts["managed"]
+    if not total:
+        return ""
+    accounts = "is a managed account" if managed == 1 else "are managed accounts"
+    effect = "the only ones that this touches" if needs[0].needs_managed else "which this does not touch"
+    names_said = in_words([action.label.lower() for action in needs])
+    return f"{managed:,} of the {users_words(total)} selected {accounts}, {effect} ({names_said})."

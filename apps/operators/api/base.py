@@ -28,6 +28,7 @@ from apps.operators.access import Access
 from apps.operators.authentication import actor_of
 from apps.operators.models import ApiToken, IdempotencyKey, Operator
 from apps.operators.permissions import Permission
+from apps.operators.throttling import Allowance, CallerThrottle
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from aum.atlassian.errors import AtlassianError, RateLimited, WaitTooLong
@@ -138,6 +139,7 @@ class ApiView(APIView):
     is_atomic: ClassVar[bool] = True
     schema = Schema()
     metadata_class = None
+    throttle_classes = (CallerThrottle,)
     content_negotiation_class = JsonOnly
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
 
@@ -219,6 +221,10 @@ class ApiView(APIView):
         except Exception as error:
             response = self.handle_exception(error)
         self.response = self.finalize_response(wrapped, response, *args, **kwargs)
+        allowance: Allowance | None = getattr(wrapped, "allowance", None)
+        if allowance is not None:
+            for name, value in allowance.headers.items():
+                self.response[name] = value
         return self.response
 
     def _once(self, request: Request, call: Callable[[], HttpResponseBase]) -> HttpResponseBase:

@@ -23,11 +23,13 @@ from apps.organizations.services import (
     ConnectionInput,
     check_connection,
     connect_organization,
+    create_from_file,
     release_kill_switch,
     resolve_alert,
     turn_kill_switch_on,
     update_settings,
 )
+from aum.atlassian.probe import CapabilityResult
 from aum.common.errors import DomainError, InvalidInput, Missing, NotAllowed
 from aum.common.pagination import body, keyset_page, refuse_unknown
 from aum.common.serializers import PlainText, page_of
@@ -50,6 +52,7 @@ class OrganizationSerializer(serializers.Serializer[Any]):
     api_url = serializers.CharField()
     timezone = serializers.CharField()
     is_demo = serializers.BooleanField()
+    is_from_file = serializers.BooleanField(help_text="Filled from an export file, without credentials.")
     is_one_operator = serializers.BooleanField()
     is_killed = serializers.BooleanField()
     kill_switch_at = serializers.DateTimeField(allow_null=True)
@@ -57,6 +60,7 @@ class OrganizationSerializer(serializers.Serializer[Any]):
     kill_switch_reason = serializers.CharField()
     max_count = serializers.IntegerField()
     max_share_percent = serializers.FloatField()
+    max_group_share_percent = serializers.IntegerField()
     max_per_day = serializers.IntegerField()
     activity_margin_hours = serializers.IntegerField()
 
@@ -70,7 +74,7 @@ class CheckSerializer(serializers.Serializer[Any]):
 
 
 class ConnectionStateSerializer(serializers.Serializer[Any]):
-    code = serializers.ChoiceField(["not_configured", "invalid", "expiring", "complete"])
+    code = serializers.ChoiceField(["from_file", "not_configured", "invalid", "expiring", "complete"])
     title = serializers.CharField()
     detail = serializers.CharField()
 
@@ -84,19 +88,34 @@ class ConnectedSerializer(OrganizationDetailSerializer):
 
 
 class NewOrganizationSerializer(serializers.Serializer[Any]):
+    """With the credentials of its connection; or `is_from_file`, with none: its export is uploaded to `look-first/`."""
+
     slug = PlainText(max_length=50, required=False, allow_blank=True, default="")
     name = PlainText(max_length=200)
-    org_id = PlainText(max_length=128)
-    site_url = PlainText(max_length=300)
-    admin_email = PlainText(max_length=254)
-    api_token = PlainText(max_length=2000, write_only=True)
-    api_key = PlainText(max_length=2000, write_only=True)
+    is_from_file = serializers.BooleanField(required=False, default=False)
+    org_id = PlainText(max_length=128, required=False)
+    site_url = PlainText(max_length=300, required=False)
+    admin_email = PlainText(max_length=254, required=False)
+    api_token = PlainText(max_length=2000, write_only=True, required=False)
+    api_key = PlainText(max_length=2000, write_only=True, required=False)
     api_url = PlainText(max_length=300, required=False, allow_blank=True, default="")
     timezone = PlainText(max_length=64, required=False, default="UTC")
     api_key_owner = PlainText(max_length=254, required=False, allow_blank=True, default="")
     api_key_expires_on = serializers.DateField(required=False, allow_null=True, default=None)
     api_token_expires_on = serializers.DateField(required=False, allow_null=True, default=None)
     is_one_operator = serializers.BooleanField(required=False, default=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        credentials = ("org_id", "site_url", "admin_email", "api_token", "api_key")
+        given = [name for name in credentials if name in attrs]
+        if attrs["is_from_file"] and given:
+            raise serializers.ValidationError(
+                {name: ["An organisation from a file has no credentials yet."] for name in given}
+            )
+        missing = [name for name in credentials if name not in attrs]
+        if missing and not attrs["is_from_file"]:
+            raise serializers.ValidationError({name: ["This field is required."] for name in missing})
+        return attrs
 
 
 class ReasonSerializer(serializers.Serializer[Any]):
@@ -160,13 +179,7 @@ class OrganizationsView(ApiView):
             validate_timezone(zone)
         except ValidationError as error:
             raise InvalidInput(fields={"timezone": error.messages}) from error
-        try:
-            organization, results = connect_organization(
-                values=ConnectionInput(email=given.pop("admin_email"), **given), actor=self.actor
-            )
-        except DomainError as error:
-            error.fields = {_FIELDS.get(name, name): texts for name, texts in error.fields.items()}
-            raise
+        organization, results = self._made(given)
         grant_role(
             organization=organization, operator=self.operator, role=Role.OWNER, actor=self.actor, is_founding=True
         )
@@ -176,6 +189,17 @@ class OrganizationsView(ApiView):
             update_settings(organization=organization, changes={"timezone": zone}, actor=self.actor)
         answer = {**_detail(organization), "checks": CheckSerializer(results, many=True).data}
         return Response(answer, status=201, headers={"Location": f"{request.path}{organization.slug}/"})
+
+    def _made(self, given: dict[str, Any]) -> tuple[Organization, list[CapabilityResult]]:
+        if given.pop("is_from_file"):
+            return create_from_file(name=given["name"], actor=self.actor), []
+        try:
+            return connect_organization(
+                values=ConnectionInput(email=given.pop("admin_email"), **given), actor=self.actor
+            )
+        except DomainError as error:
+            error.fields = {_FIELDS.get(name, name): texts for name, texts in error.fields.items()}
+            raise
 
 
 class OrganizationView(ApiView):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,7 @@ from apps.organizations.services.safety import store_pause
 from aum.atlassian.client import AtlassianClient, AtlassianReader, Connection
 from aum.atlassian.limiter import Limiter
 from aum.atlassian.probe import CapabilityResult, probe
+from aum.common.clock import database_now
 from aum.common.errors import DomainError, InvalidInput
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,14 @@ class ConnectionRefused(DomainError):
 class NotConnected(DomainError):
     code = "not_connected"
     detail = "This organisation has no credentials yet. Enter them under Configure."
+
+
+class FromFileOnly(NotConnected):
+    code = "organization_from_file"
+    detail = (
+        "This organisation comes from an export file and has no connection to Atlassian: it can be looked at, and Safe "
+        "previews work. Connect it before anything is changed."
+    )
 
 
 class AlreadyConnected(DomainError):
@@ -97,7 +107,9 @@ def _limiter() -> Limiter:
 
 
 def _store_pause(organization_key: str, family: str, until: datetime) -> None:
-    store_pause(organization_id=int(organization_key), family=family, until=until)
+    # The pause is as long as Atlassian said, whatever this machine's clock shows.
+    lasts = until - timezone.now()
+    store_pause(organization_id=int(organization_key), family=family, until=database_now() + lasts)
 
 
 def _resolve(secret: str, *, field_name: str) -> str:
@@ -126,7 +138,9 @@ def _saved(organization: Organization, kind: str) -> str:
 
 
 def connection_of(organization: Organization) -> Connection:
-    """The saved connection, secrets included; raises NotConnected. Stays inside the process that calls it."""
+    """The saved connection, secrets included. Raises NotConnected, FromFileOnly. Stays in the process that calls it."""
+    if organization.is_from_file:
+        raise FromFileOnly
     site = Site.objects.of(organization).filter(is_primary=True).first()
     token = Credential.objects.of(organization).filter(kind=Credential.Kind.API_TOKEN).first()
     return Connection(
@@ -246,6 +260,56 @@ def connect_organization(
             is_demo=is_demo,
             is_one_operator=is_one_operator,
         )
+        _store(organization, values, results, actor)
+    return organization, results
+
+
+def create_from_file(*, name: str, actor: Actor) -> Organization:
+    """An organisation without credentials, to be filled from an uploaded export. Raises InvalidInput without a name."""
+    if not name.strip():
+        raise InvalidInput(fields={"name": ["Say what the organisation is called."]})
+    with transaction.atomic():
+        organization = Organization.objects.create(
+            slug=_free_slug(name),
+            name=name.strip()[:200],
+            # Atlassian's own id is given when the organisation is connected.
+            org_id=f"file-{uuid.uuid4()}",
+            api_url=clean_api_url(settings.ATLASSIAN_API_URL),
+            is_from_file=True,
+        )
+        record(
+            organization=organization,
+            actor=actor,
+            action="organization.created_from_file",
+            target_kind="organization",
+            target_ref=organization.slug,
+            target_name=organization.name,
+        )
+    return organization
+
+
+def connect_file_organization(
+    *, organization: Organization, values: ConnectionInput, actor: Actor
+) -> tuple[Organization, list[CapabilityResult]]:
+    """Give an organisation that a file filled its credentials, checked first; the next sync replaces the file's word.
+
+    Its rules, exemptions and history stay. Raises InvalidInput, ConnectionRefused, AlreadyConnected; nothing is changed
+    then.
+    """
+    if not organization.is_from_file:
+        raise AlreadyConnected("This organisation is connected already.")
+    values = _validated(replace(values, name=organization.name, slug=""))
+    if Organization.objects.filter(org_id=values.org_id).exists():
+        raise AlreadyConnected
+    results = _probe(values, f"new-{values.org_id}")
+    _refuse_unless_usable(results)
+    with transaction.atomic():
+        connected = Organization.objects.filter(pk=organization.pk, is_from_file=True).update(
+            is_from_file=False, org_id=values.org_id, api_url=values.api_url
+        )
+        if not connected:
+            raise AlreadyConnected("This organisation is connected already.")
+        organization.refresh_from_db()
         _store(organization, values, results, actor)
     return organization, results
 
@@ -370,14 +434,9 @@ def unusable_credentials(*, organization: Organization, detail: str, kind: str =
 
 
 def rotate_secrets() -> int:
-    """Encrypt every saved secret anew with the newest key; the number of rows. Raises SecretUnreadable."""
+    """Encrypt every saved secret anew with the newest key; how many there were. Raises SecretUnreadable."""
     with transaction.atomic():
-        rows = list(Credential.objects.select_for_update().filter(encrypted_value__isnull=False))
-        for row in rows:
-            assert row.encrypted_value is not None
-            row.encrypted_value = crypto.rotate(row.encrypted_value)
-            row.save(update_fields=["encrypted_value"])
-    return len(rows)
+        return crypto.rotate_column(Credential, "encrypted_value") + sum(rotate() for rotate in crypto.rotators)
 
 
 def demo_values() -> ConnectionInput:
@@ -416,12 +475,12 @@ def want_demo() -> None:
 
 
 def delete_demo(*, organization: Organization) -> None:
-    """Delete the demo organisation and everything of it in one action. Raises NotADemo for a real organisation.
+    """Delete a demo, or an organisation that only a file filled, with everything of it. Raises NotADemo for others.
 
     Foreign keys are checked at the commit, so the order of tables does not matter. The audit rows go as well: they are
-    of people who never existed.
+    of people who never existed, or of an organisation in which AUM could change nothing.
     """
-    if not organization.is_demo:
+    if not (organization.is_demo or organization.is_from_file):
         raise NotADemo
     owned = [model for model in apps.get_models() if issubclass(model, OrganizationOwned)]
     with transaction.atomic(), database.cursor() as cursor:
@@ -437,6 +496,8 @@ def delete_demo(*, organization: Organization) -> None:
         for model in owned:
             cursor.execute(f'DELETE FROM "{model._meta.db_table}" WHERE organization_id = %s', [organization.pk])
         cursor.execute("DELETE FROM organizations_organization WHERE id = %s", [organization.pk])
+    if not organization.is_demo:
+        return
     try:
         requests.post(f"{organization.api_url}/_control/reset", timeout=5)
     except requests.RequestException as error:
@@ -447,4 +508,4 @@ def delete_demo(*, organization: Organization) -> None:
 
 class NotADemo(DomainError):
     code = "not_a_demo"
-    detail = "Only the demo organisation can be deleted in one action."
+    detail = "Only a demo, or an organisation that was filled from a file, can be deleted in one action."

@@ -26,6 +26,7 @@ SETTINGS_FIELDS = frozenset(
         "sync_hour_utc",
         "max_count",
         "max_share_percent",
+        "max_group_share_percent",
         "max_per_day",
         "max_data_age_hours",
         "max_people_lost_percent",
@@ -33,12 +34,16 @@ SETTINGS_FIELDS = frozenset(
         "max_failure_percent",
         "held_plan_days",
         "preview_hours",
+        "max_regret_percent",
+        "allow_delete_rules",
+        "catch_up_hours",
     }
 )
 # Setting that protects people → True when a greater value protects less (P5). All others are free.
 LOOSER_WHEN_GREATER: Mapping[str, bool] = {
     "max_count": True,
     "max_share_percent": True,
+    "max_group_share_percent": True,
     "max_per_day": True,
     "max_failure_percent": True,
     "activity_margin_hours": False,
@@ -48,6 +53,8 @@ LOOSER_WHEN_GREATER: Mapping[str, bool] = {
     "snooze_days": False,
     "held_plan_days": True,
     "preview_hours": True,
+    "max_regret_percent": True,
+    "allow_delete_rules": True,
 }
 
 

@@ -5,21 +5,34 @@ from __future__ import annotations
 import dataclasses
 import re
 from typing import Any
+from uuid import uuid4
 
 from django.db import transaction
+from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.operations.api.serializers import OperationDetailSerializer
 from apps.operations.api.views import accepted
+from apps.operations.models import Operation
 from apps.operators.api.base import ApiView
 from apps.operators.api.organizations import PAGING
 from apps.operators.permissions import Permission
-from apps.rules import selectors, services
-from apps.rules.api.serializers import READ_ONLY, RuleDetailSerializer, RuleInputSerializer, RuleSerializer
+from apps.rules import compare, selectors, services
+from apps.rules.api.serializers import (
+    READ_ONLY,
+    DifferencesSerializer,
+    LaddersSerializer,
+    RuleDetailSerializer,
+    RuleEstimateSerializer,
+    RuleInputSerializer,
+    RuleSerializer,
+    RuleVersionSerializer,
+    WhatIfSerializer,
+)
 from apps.rules.models import CleanupRule
-from apps.rules.values import FIELDS, GROUP_FIELDS, RuleInput
+from apps.rules.values import FIELDS, GROUP_FIELDS, RuleInput, clean
 from apps.users.api.filters import group_keys
 from aum.common.errors import InvalidInput
 from aum.common.pagination import body, keyset_page, refuse_unknown
@@ -169,9 +182,44 @@ class RuleView(_Rules):
                 expected_version=_tagged(request, rule, given),
                 actor=self.actor,
                 operator=self.operator,
+                reason=given.get("reason", ""),
             )
             rule = self.paused(rule, given)
         return _answer(selectors.rule_by_id(self.organization, rule.pk))
+
+
+class RuleEstimateView(_Rules):
+    required = {"POST": Permission.VIEW}
+
+    @extend_schema(operation_id="rules_estimate", request=RuleInputSerializer, responses=RuleEstimateSerializer)
+    def post(self, request: Request) -> Response:
+        """What a rule of these values would do now, without saving it: sentence, next runs, counts with reasons."""
+        given = self.values(RuleInput(), self.given(request))
+        # A name that no rule has: what is asked about may be a rule that exists.
+        values = clean(dataclasses.replace(given, name=uuid4().hex), self.organization)
+        return Response(RuleEstimateSerializer(selectors.outlook(self.organization, values, timezone.now())).data)
+
+
+class RuleLaddersView(_Rules):
+    required = {"GET": Permission.VIEW}
+
+    @extend_schema(operation_id="rules_ladders", responses=LaddersSerializer)
+    def get(self, request: Request) -> Response:
+        """Rules that take from the same people step by step, the gentlest rung first."""
+        refuse_unknown(request.query_params, ())
+        return Response(LaddersSerializer({"results": selectors.ladders(self.organization)}).data)
+
+
+class RuleDuplicateView(_Rules):
+    required = {"POST": Permission.RULES}
+
+    @extend_schema(operation_id="rules_duplicate", request=None, responses={201: RuleDetailSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """A copy under a free name, in Safe mode."""
+        rule = selectors.rule_by_id(self.organization, pk)
+        copy = services.duplicate_rule(rule=rule, actor=self.actor, operator=self.operator)
+        base = request.path.removesuffix(f"{pk}/duplicate/")
+        return _answer(copy, status=201, location=f"{base}{copy.pk}/")
 
 
 class RulePreviewView(_Rules):
@@ -185,6 +233,81 @@ class RulePreviewView(_Rules):
             rule=rule, actor=self.actor, operator=self.operator, is_by_token=self.is_by_token
         )
         return accepted(self, operation)
+
+
+class RuleWhatIfView(_Rules):
+    required = {"POST": Permission.PREVIEW}
+
+    @extend_schema(operation_id="rules_what_if", request=WhatIfSerializer, responses={202: OperationDetailSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """A plan in Safe mode of the rule with other days, to be compared; it can never be applied."""
+        given = self.validated(WhatIfSerializer)
+        operation = services.what_if(
+            rule=selectors.rule_by_id(self.organization, pk),
+            actor=self.actor,
+            operator=self.operator,
+            is_by_token=self.is_by_token,
+            **given,
+        )
+        return accepted(self, operation)
+
+
+class RuleVersionsView(_Rules):
+    required = {"GET": Permission.VIEW}
+
+    @extend_schema(
+        operation_id="rules_versions",
+        parameters=PAGING,
+        responses=page_of(RuleVersionSerializer),
+    )
+    def get(self, request: Request, pk: int) -> Response:
+        """What the rule said, newest first, with what changed since the version before."""
+        refuse_unknown(request.query_params, ())
+        rule = selectors.rule_by_id(self.organization, pk)
+        page = keyset_page(request, selectors.versions(rule), ("-version",))
+        return Response(
+            body(request, page, RuleVersionSerializer(selectors.with_changes(rule, page.rows), many=True).data)
+        )
+
+
+class RuleDifferencesView(_Rules):
+    required = {"GET": Permission.VIEW}
+
+    @extend_schema(
+        operation_id="rules_differences",
+        parameters=[
+            OpenApiParameter("new", int, required=True, description="Id of the newer plan or run."),
+            OpenApiParameter("old", int, required=True, description="Id of the plan or run it is held against."),
+            OpenApiParameter("part", str, enum=list(compare.GROUPS), description="Whom to list; default: added."),
+            OpenApiParameter("after", str, description="The last account id of the page before."),
+            OpenApiParameter("limit", int, description="At most 500; default 100."),
+        ],
+        responses=DifferencesSerializer,
+    )
+    def get(self, request: Request, pk: int) -> Response:
+        """Two plans of the rule held against each other: who was added, removed, changed, or stayed."""
+        refuse_unknown(request.query_params, ("new", "old", "part", "after", "limit"))
+        rule = selectors.rule_by_id(self.organization, pk)
+        sides = [self._side(rule, request.query_params.get(name, ""), name) for name in ("new", "old")]
+        part = choice(request.query_params, "part", compare.GROUPS) or compare.GROUPS[0]
+        limit = _whole(request.query_params.get("limit", "100"), "limit", 500)
+        rows = compare.differences(
+            sides[0], sides[1], part, after=request.query_params.get("after", "")[:320], limit=limit
+        )
+        data = {"counts": compare.counts(sides[0], sides[1]), "part": part, "results": rows}
+        return Response(DifferencesSerializer(data).data)
+
+    def _side(self, rule: CleanupRule, text: str, name: str) -> Operation:
+        found = compare.plans_of(rule).filter(pk=_whole(text, name, 2**31)).first()
+        if found is None:
+            raise InvalidInput(fields={name: ["This is no finished plan of the rule."]})
+        return found
+
+
+def _whole(text: str, name: str, most: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text[:12]) <= most:
+        raise InvalidInput(fields={name: ["Enter a whole number."]})
+    return int(text)
 
 
 class RuleRunView(_Rules):

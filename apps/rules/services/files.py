@@ -7,6 +7,7 @@ as a number) cannot change a rule.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +19,9 @@ from apps.operators.models import Operator
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from apps.rules import selectors
+from apps.rules.conflicts import refuse_conflicts
 from apps.rules.models import CleanupRule
-from apps.rules.services.editing import create_rule, pause_rule, update_rule
+from apps.rules.services.editing import create_rule, pause_rule, refuse_unpreviewed, update_rule
 from apps.rules.values import FIELDS, GROUP_FIELDS, WEEKDAY_NAMES, RuleInput, changed_fields, clean, content_of
 from apps.users.models import Group
 from aum.common.errors import InvalidInput
@@ -28,7 +30,15 @@ FORMAT_VERSION = 1
 MAX_CHARACTERS = 1_000_000
 HEADER = "# Cleanup rules of AUM. docs/rules.md describes the fields.\n"
 NULLS = ("", "~", "null", "Null", "NULL")
-LIST_FIELDS = ("inactive_products", "target_products", "target_sites", "weekdays", *GROUP_FIELDS)
+LIST_FIELDS = (
+    "inactive_products",
+    "target_products",
+    "target_sites",
+    "weekdays",
+    "blackout_dates",
+    "conditions",
+    *GROUP_FIELDS,
+)
 
 
 @dataclass(frozen=True)
@@ -101,27 +111,51 @@ def diff_rules(*, organization: Organization, text: str) -> ImportReport:
 
 
 def import_rules(
-    *, organization: Organization, text: str, actor: Actor, operator: Operator | None, dry_run: bool = False
+    *,
+    organization: Organization,
+    text: str,
+    actor: Actor,
+    operator: Operator | None,
+    dry_run: bool = False,
+    reason: str = "",
 ) -> ImportReport:
     """Create and update rules as `text` says, all of them or, with any error, none. Deletes and resumes nothing.
 
     A rule that the file pauses is paused; one that it does not pause stays as it is, because a person resumes rules.
+    Looser limits and fewer protected groups wait for another person, with `reason`, as those of an edit do.
     """
     with transaction.atomic():
         report, steps = _judge(organization, text)
         if report.errors or dry_run:
             return report
         for step in steps:
-            rule = step.rule
-            if rule is None:
-                rule = create_rule(organization=organization, values=step.values, actor=actor, operator=operator)
-            else:
-                rule = update_rule(
-                    rule=rule, values=step.values, expected_version=rule.version, actor=actor, operator=operator
-                )
-            if step.is_paused:
-                pause_rule(rule=rule, reason="Paused by the imported file.", actor=actor)
+            try:
+                _carry_out(organization, step, actor, operator, reason)
+            except InvalidInput as error:
+                # Found only now: two rules of the file contradict each other, or a looser safeguard has no reason.
+                errors = [
+                    RuleError(step.values.name, where, text) for where, texts in error.fields.items() for text in texts
+                ]
+                transaction.set_rollback(True)
+                return ImportReport(errors=tuple(errors))
     return report
+
+
+def _carry_out(organization: Organization, step: _Step, actor: Actor, operator: Operator | None, reason: str) -> None:
+    rule = step.rule
+    if rule is None:
+        rule = create_rule(organization=organization, values=step.values, actor=actor, operator=operator)
+    else:
+        rule = update_rule(
+            rule=rule,
+            values=step.values,
+            expected_version=rule.version,
+            actor=actor,
+            operator=operator,
+            reason=reason,
+        )
+    if step.is_paused:
+        pause_rule(rule=rule, reason="Paused by the imported file.", actor=actor)
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -137,14 +171,36 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Notes of several lines stand as they were written."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text_node)
+
+
 def _entry(rule: CleanupRule) -> dict[str, Any]:
     """One rule of the file: every field in the fixed order, groups by name and Atlassian's id."""
     entry: dict[str, Any] = dict(selectors.content(rule))
     for name in GROUP_FIELDS:
-        entry[name] = [{key: group[key] for key in ("name", "id", "directory")} for group in entry[name]]
+        entry[name] = [_group_entry(group) for group in entry[name]]
+    entry["conditions"] = [
+        {**data, "groups": [_group_entry(group) for group in data["groups"]]} if "groups" in data else data
+        for data in entry["conditions"]
+    ]
+    entry["saved_view"] = entry["saved_view"] and entry["saved_view"]["name"]
     entry["weekdays"] = [WEEKDAY_NAMES[day] for day in entry["weekdays"]]
+    if entry["notices"]:
+        entry["notices"] = [{k: v for k, v in step.items() if k != "key"} for step in entry["notices"]]
+    else:  # then nothing can be undeliverable either
+        for name in ("notices", "undeliverable", "undeliverable_days"):
+            del entry[name]
     entry["is_paused"] = rule.is_paused
     return entry
+
+
+def _group_entry(group: Mapping[str, Any]) -> dict[str, str]:
+    return {key: group[key] for key in ("name", "id", "directory")}
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -244,8 +300,12 @@ def _step(organization: Organization, entry: Any, rule: CleanupRule | None) -> _
         raise _Refused(f"There is no field called {unknown[0]}.", unknown[0])
     given: dict[str, Any] = {}
     for name, value in entry.items():
-        if name in GROUP_FIELDS:
+        if name == "conditions":
+            given[name] = tuple(_condition(organization, place, data) for place, data in enumerate(_list(name, value)))
+        elif name in GROUP_FIELDS:
             given[name] = tuple(_group_key(organization, name, group) for group in _list(name, value))
+        elif name == "notices":
+            given[name] = tuple(_notice(part) for part in _list(name, value))
         elif name in LIST_FIELDS:
             given[name] = tuple(_text(name, part) for part in _list(name, value))
         else:
@@ -255,7 +315,25 @@ def _step(organization: Organization, entry: Any, rule: CleanupRule | None) -> _
     paused = given.pop("is_paused", "false").lower()
     if paused not in ("true", "false"):
         raise _Refused("Answer true or false.", "is_paused")
-    return _Step(rule, clean(RuleInput(**given), organization, rule=rule), paused == "true")
+    values = clean(RuleInput(**given), organization, rule=rule)
+    if rule is not None and not values.owner:
+        values = dataclasses.replace(values, owner=RuleInput.of(rule).owner)
+    if rule is None or changed_fields(selectors.content(rule), content_of(values, organization))[1]:
+        refuse_unpreviewed(values, rule)
+        if not (paused == "true" or (rule and rule.is_paused)):
+            refuse_conflicts(organization, values, rule=rule)
+    return _Step(rule, values, paused == "true")
+
+
+def _condition(organization: Organization, place: int, data: Any) -> dict[str, Any]:
+    """A condition with the keys of its groups; what else is wrong with it is for `clean` to say."""
+    where = f"conditions.{place}"
+    if not isinstance(data, Mapping):
+        raise _Refused("A condition is a mapping with a name and its values.", where)
+    found = dict(data)
+    if "groups" in found:
+        found["groups"] = tuple(_group_key(organization, where, group) for group in _list(where, found["groups"]))
+    return found
 
 
 def _text(name: str, value: Any) -> str:
@@ -270,6 +348,13 @@ def _list(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise _Refused("Give a list here.", name)
     return value
+
+
+def _notice(step: Any) -> dict[str, str]:
+    """One notice: template by name, and days_before or days_inactive."""
+    if not isinstance(step, Mapping) or set(step) - {"template", "days_before", "days_inactive", "audience"}:
+        raise _Refused("Give notices by template, days_before and, where it is not the user, audience.", "notices")
+    return {str(key): _text("notices", part) for key, part in step.items()}
 
 
 def _group_key(organization: Organization, name: str, group: Any) -> int:

@@ -21,15 +21,19 @@ from apps.organizations.services import raise_alert, resolve_alert
 from apps.rules.models import CleanupRule, DueSlot
 from apps.rules.schedule import due_between, next_run
 from apps.rules.services.beat import take_off_beat
-from apps.rules.services.running import GroupMissing, plan_rule, refuse_missing_groups, refuse_stopped_writes, stamp_run
+from apps.rules.services.regret import pause_if_regretted
+from apps.rules.services.running import (
+    GroupMissing,
+    ViewChanged,
+    plan_rule,
+    refuse_changed_view,
+    refuse_missing_groups,
+    refuse_stopped_writes,
+    stamp_run,
+)
 from aum.common.errors import DomainError
 
 logger = logging.getLogger(__name__)
-
-# How late a rule may still run; what was due before is reported as missed.
-CATCH_UP_WINDOW = timedelta(hours=6)
-# From here on a run is shown as caught up.
-ON_TIME = timedelta(minutes=5)
 
 
 def fire_due(*, rule_id: int, due_at: datetime) -> DueSlot | None:
@@ -58,12 +62,18 @@ def fire(*, rule_id: int) -> DueSlot | None:
             return None
         _forget_the_future(rule, now)
         due = _open_slots(rule, now)
-        recent = due[-1:] if due and due[-1] >= now - CATCH_UP_WINDOW else []
+        recent = due[-1:] if due and due[-1] >= now - catch_up_window(rule) else []
         _report_missed(rule, due[: len(due) - len(recent)])
         slot = _fire(rule, recent[0], now) if recent else None
-        rule.next_run_at = next_run(rule, now)
+        rule.next_run_at = None if rule.is_paused else next_run(rule, now)
         rule.save(update_fields=["next_run_at", "scheduled_from"])
+        resolve_alert(organization=rule.organization, dedup_key=f"rule_silent:{rule.pk}")
     return slot
+
+
+def catch_up_window(rule: CleanupRule) -> timedelta:
+    """How late the rule may still run: the organisation's setting, and never less than the rule's own window."""
+    return max(timedelta(hours=rule.organization.catch_up_hours), timedelta(minutes=rule.window_minutes))
 
 
 def sweep() -> int:
@@ -93,7 +103,7 @@ def _claimed(rule_id: int) -> CleanupRule | None:
     """The rule, locked against edits and other firings until the transaction ends; None unless it may run."""
     return (
         CleanupRule.objects.select_for_update(of=("self",))
-        .select_related("organization", "edited_by")
+        .select_related("organization", "edited_by", "owner")
         .filter(pk=rule_id, deleted_at__isnull=True, is_paused=False)
         .first()
     )
@@ -120,7 +130,8 @@ def _fire(rule: CleanupRule, due_at: datetime, now: datetime) -> DueSlot | None:
     """Claim the slot and plan the run, in the caller's transaction: neither exists without the other."""
     if due_at > now:
         return None
-    state = DueSlot.State.FIRED if now - due_at <= ON_TIME else DueSlot.State.CAUGHT_UP
+    is_on_time = now - due_at <= timedelta(minutes=rule.window_minutes)
+    state = DueSlot.State.FIRED if is_on_time else DueSlot.State.CAUGHT_UP
     slot, is_mine = DueSlot.objects.get_or_create(
         rule=rule,
         due_at=due_at,
@@ -128,9 +139,15 @@ def _fire(rule: CleanupRule, due_at: datetime, now: datetime) -> DueSlot | None:
     )
     if not is_mine:
         return None
+    if pause_if_regretted(rule):
+        rule.refresh_from_db(fields=["is_paused", "paused_reason", "next_run_at"])
+        slot.state, slot.detail = DueSlot.State.REFUSED, f"The rule paused itself. {rule.paused_reason}"
+        slot.save(update_fields=["state", "detail"])
+        return slot
     try:
         refuse_stopped_writes(rule)
         refuse_missing_groups(rule)
+        refuse_changed_view(rule, is_live=rule.mode == CleanupRule.Mode.LIVE)
         with transaction.atomic():
             operation = plan_rule(
                 rule,
@@ -154,7 +171,7 @@ def _fire(rule: CleanupRule, due_at: datetime, now: datetime) -> DueSlot | None:
 def _refuse(rule: CleanupRule, slot: DueSlot, error: DomainError) -> None:
     slot.state, slot.detail = DueSlot.State.REFUSED, error.detail
     slot.save(update_fields=["state", "detail"])
-    if not isinstance(error, GroupMissing):  # which raised an alert of its own
+    if not isinstance(error, GroupMissing | ViewChanged):  # which raised an alert of their own
         raise_alert(
             organization=rule.organization,
             kind="rule_refused",

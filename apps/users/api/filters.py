@@ -10,13 +10,13 @@ from drf_spectacular.utils import OpenApiParameter
 from apps.organizations.models import Organization
 from apps.users.models import Group
 from apps.users.selectors import ORDERINGS, AccountFilters
-from apps.users.selectors.filters import NAMES
+from apps.users.selectors.filters import filter_names
 from aum.common.errors import InvalidInput
 
 GROUP_NAMES = ("group", "group_all", "group_none")
 # Further parameters that say where and how long activity is measured.
 MEASURES = ("inactive_product", "days")
-FILTERS = (*NAMES, *MEASURES)
+FILTERS = (*filter_names(), *MEASURES)
 _DOCUMENTED = {
     "search": "A part of the name, the e-mail address or the account id.",
     "account_status": "active, deactivated, for_deletion, closed.",
@@ -26,12 +26,14 @@ _DOCUMENTED = {
     "group_all": "In all of these groups.",
     "group_none": "In none of these groups.",
     "product": "Holds any of these products.",
-    "activity": "known, never, unknown.",
-    "inactive_days": "Not active for so many days.",
+    "activity": "known, never, unknown; jira:never asks of one product.",
+    "inactive_days": "Not active for so many days; jira:60 asks of one product.",
     "inactive_product": "Where activity and inactivity are measured; all products without it.",
     "kind": "person, service, app, bot.",
     "exempt": "true or false.",
     "protected": "true or false.",
+    "grants": "jira, confluence, jsm, bitbucket, administration, direct, unseen: by what access comes.",
+    "rule": "Ids of cleanup rules: whom one of them would plan for now.",
     "partition": "active, inactive, never_active, unknown, suspended, deactivated, no_licence.",
 }
 FILTER_PARAMETERS = [

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apps.users.models import Exemption, Group, SyncRun
+from apps.users.exempting import Usage
+from apps.users.models import AccountKind, Exemption, Group, SyncRun
 from aum.common.serializers import PlainText
+
+KIND_NAMES = {kind.name.lower(): kind.value for kind in AccountKind}
 
 
 class GroupTagSerializer(serializers.Serializer[Any]):
@@ -60,18 +64,62 @@ class AccessPathSerializer(serializers.Serializer[Any]):
     is_way_unknown = serializers.BooleanField()
     read_from = serializers.CharField(source="source", help_text="api, or the file that it was imported from.")
     read_at = serializers.DateTimeField(source="source_at", allow_null=True)
+    frees = serializers.ListField(child=serializers.CharField(), help_text="What has to go for the seat to be free.")
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    """Plans of the last 90 days that left somebody out because of the exemption."""
+
+    plans = serializers.IntegerField()
+    people = serializers.IntegerField()
+    rules = serializers.ListField(child=serializers.CharField())
 
 
 class ExemptionSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField(source="pk")
-    account_id = serializers.CharField(source="account.account_id")
-    name = serializers.CharField(source="account.name")
+    account_id = serializers.CharField(source="account.account_id", default=None, allow_null=True)
+    name = serializers.CharField(source="subject", help_text="Whom it is about, in words.")
+    group = serializers.IntegerField(source="group_id", allow_null=True)
+    domain = serializers.CharField(allow_blank=True)
+    account_kind = serializers.SerializerMethodField()
     kind = serializers.ChoiceField(Exemption.Kind.choices)
     reason = serializers.CharField()
     starts_at = serializers.DateTimeField()
     until = serializers.DateTimeField(allow_null=True)
     set_by = serializers.CharField()
     ended_at = serializers.DateTimeField(allow_null=True)
+    usage = serializers.SerializerMethodField()
+
+    def get_account_kind(self, exemption: Exemption) -> str | None:
+        return None if exemption.account_kind is None else AccountKind(exemption.account_kind).name.lower()
+
+    @extend_schema_field(UsageSerializer(allow_null=True))
+    def get_usage(self, exemption: Exemption) -> dict[str, Any] | None:
+        usage = self.context.get("usage")
+        if usage is None:
+            return None
+        found = usage.get(exemption.pk, Usage())
+        return {"plans": found.plans, "people": found.people, "rules": list(found.rules)}
+
+
+class UpcomingSerializer(serializers.Serializer[Any]):
+    at = serializers.DateTimeField(allow_null=True)
+    title = serializers.CharField()
+    rule = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class TimelineEntrySerializer(serializers.Serializer[Any]):
+    at = serializers.DateTimeField()
+    kind = serializers.CharField()
+    title = serializers.CharField()
+    detail = serializers.CharField()
+    by = serializers.CharField()
+
+
+class TimelineSerializer(serializers.Serializer[Any]):
+    results = TimelineEntrySerializer(many=True)
+    older = serializers.DateTimeField(allow_null=True)
 
 
 class AccountDetailSerializer(AccountSerializer):
@@ -81,6 +129,7 @@ class AccountDetailSerializer(AccountSerializer):
     directories = DirectoryStateSerializer(many=True)
     exemptions = ExemptionSerializer(many=True)
     protected_because = serializers.ListField(child=serializers.CharField())
+    upcoming = UpcomingSerializer(many=True)
     timeline = serializers.URLField()
 
 
@@ -116,6 +165,7 @@ class SyncSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField(source="pk")
     kind = serializers.SerializerMethodField()
     status = serializers.ChoiceField(SyncRun.Status.choices)
+    read_from = serializers.ChoiceField(SyncRun.Source.choices, source="source")
     phase = serializers.CharField()
     initiator = serializers.CharField()
     started_by = serializers.CharField()
@@ -139,9 +189,38 @@ class SyncSerializer(serializers.Serializer[Any]):
 
 
 class NewExemptionSerializer(serializers.Serializer[Any]):
-    account_id = PlainText(max_length=128)
+    """One of account_id, group, domain and account_kind. Without `until` it ends in 90 days; null is for good, by an
+    Owner who is signed in.
+    """
+
+    account_id = PlainText(max_length=128, required=False)
+    group = PlainText(max_length=255, required=False, help_text="Its id, Atlassian's id, or its name.")
+    domain = PlainText(max_length=253, required=False)
+    account_kind = serializers.ChoiceField(list(KIND_NAMES), required=False)
     reason = PlainText()
-    until = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    starts_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    until = serializers.DateTimeField(required=False, allow_null=True)
+
+
+class ExemptionSnoozeSerializer(serializers.Serializer[Any]):
+    """`accounts` or `filter`, and `until` or `days`."""
+
+    accounts = serializers.ListField(child=PlainText(max_length=128), required=False, max_length=10_000)
+    filter = serializers.DictField(required=False)
+    days = serializers.IntegerField(required=False, min_value=1, max_value=366)
+    until = serializers.DateTimeField(required=False)
+    reason = PlainText()
+
+
+class ExemptionSnoozedSerializer(serializers.Serializer[Any]):
+    snoozed = serializers.IntegerField()
+    until = serializers.DateTimeField()
+
+
+class SuggestionSerializer(serializers.Serializer[Any]):
+    account_id = serializers.CharField()
+    name = serializers.CharField()
+    email = serializers.CharField(allow_null=True)
 
 
 class ExtendExemptionSerializer(serializers.Serializer[Any]):

@@ -27,6 +27,7 @@ from apps.users.selectors.trust import (
     latest_merged_sync,
     latest_sync,
 )
+from apps.users.selectors.views import saved_view_params, shared_views, used_by, visible_view, visible_views
 
 __all__ = [
     "ORDERINGS",
@@ -54,4 +55,9 @@ __all__ = [
     "latest_sync",
     "licensed_count",
     "person_detail",
+    "saved_view_params",
+    "shared_views",
+    "used_by",
+    "visible_view",
+    "visible_views",
 ]

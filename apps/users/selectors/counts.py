@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +15,8 @@ from apps.organizations.models import Organization
 from apps.users.cache import version_key
 from apps.users.models import Account, AccountStatus, Group, MembershipStatus, Product
 from apps.users.predicates import Context, Partition, inactive_q, live_q, never_active_q, partition_case
+from apps.users.selectors.explorer import CappedCount, count_matching
+from apps.users.selectors.filters import AccountFilters
 from apps.users.selectors.trust import latest_merged_sync
 from apps.users.text import like_pattern
 
@@ -81,7 +85,6 @@ def _count(organization: Organization, days: int, context: Context) -> Dashboard
     usable = Q(account_status=AccountStatus.ACTIVE, membership_status=MembershipStatus.ACTIVE, is_for_deletion=False)
     wanted: dict[str, Any] = {
         "total": Count("pk"),
-        **{part: Count("pk", filter=Q(part=part)) for part in Partition.values},
         "managed": Count("pk", filter=Q(claim_status=1)),
         "external": Count("pk", filter=Q(claim_status=2)),
         "idle_everywhere": Count("pk", filter=usable & inactive_q(cutoff_at=cutoff_at, now=context.now)),
@@ -93,11 +96,14 @@ def _count(organization: Organization, days: int, context: Context) -> Dashboard
             f"{product}_idle": Count("pk", filter=usable & inactive_q(one, cutoff_at=cutoff_at, now=context.now)),
             f"{product}_never": Count("pk", filter=usable & never_active_q(one, cutoff_at=cutoff_at, now=context.now)),
         }
-    row = Account.objects.of(organization).filter(live_q()).annotate(part=partition_case(cutoff_at)).aggregate(**wanted)
+    people = Account.objects.of(organization).filter(live_q()).annotate(part=partition_case(cutoff_at))
+    # By part and added up: as seven filters, the part of everybody would be worked out seven times.
+    parts = {found.pop("part"): found for found in people.order_by().values("part").annotate(**wanted)}
+    row = {name: sum(found[name] for found in parts.values()) for name in wanted}
     return DashboardCounts(
         days=days,
         total=row["total"],
-        **{part: row[part] for part in Partition.values},
+        **{part: parts[part]["total"] if part in parts else 0 for part in Partition.values},
         managed=row["managed"],
         external=row["external"],
         idle_everywhere=row["idle_everywhere"],
@@ -107,6 +113,38 @@ def _count(organization: Organization, days: int, context: Context) -> Dashboard
         ),
         counted_at=context.now,
     )
+
+
+def view_counts(
+    organization: Organization, wanted: Mapping[str, AccountFilters], *, most: int = 8, now: datetime | None = None
+) -> dict[str, CappedCount]:
+    """How many people each view shows, capped. Served from the cache until the next sync or change of our own.
+
+    At most `most` are counted in one go, so that somebody with many views does not wait for all of them; the others
+    have no count yet.
+    """
+    run = latest_merged_sync(organization)
+    version = f"{run.pk if run else 0}:{cache.get(version_key(organization.pk), '')}"
+
+    def key_of(filters: AccountFilters) -> str:
+        text = hashlib.sha256(filters.query_string().encode()).hexdigest()[:32]
+        return f"users:view:{organization.pk}:{version}:{text}"
+
+    keys = {name: key_of(filters) for name, filters in wanted.items()}
+    known: dict[str, tuple[int, bool]] = cache.get_many(list(keys.values())) if now is None else {}
+    context = Context.of(organization, now=now)
+    missing = [name for name, key in keys.items() if key not in known][:most]
+    counted = {keys[name]: count_matching(organization, wanted[name].as_q(context)) for name in missing}
+    if counted and now is None:
+        cache.set_many({key: (count.value, count.is_capped) for key, count in counted.items()}, CACHE_SECONDS)
+    found = {key: CappedCount(*pair) for key, pair in known.items()} | counted
+    return {name: found[key] for name, key in keys.items() if key in found}
+
+
+def contractor_groups(organization: Organization) -> list[int]:
+    """Keys of the groups whose name says contractors, for the view that starts with them."""
+    rows = Group.objects.of(organization).filter(vanished_at__isnull=True, name__ilike="%contractor%")
+    return list(rows.order_by("pk").values_list("pk", flat=True)[:20])
 
 
 def groups(organization: Organization, search: str = "", *, include_vanished: bool = False) -> QuerySet[Group]:

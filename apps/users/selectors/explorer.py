@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from django.db.models import BooleanField, Case, F, Q, Value, When
 from django.utils import timezone
 
 from apps.organizations.models import Organization
+from apps.users.exempting import IsExempt
 from apps.users.expressions import SortInstant
 from apps.users.models import (
     Account,
@@ -38,7 +39,7 @@ MAX_LIMIT = 500
 COUNT_CAP = 10_001
 
 # Ordering → sort key; a leading "-" turns it round. Who has no instant comes before all others, and last when turned.
-_KEYS: dict[str, tuple[Any, str]] = {
+KEYS: dict[str, tuple[Any, str]] = {
     "name": (F("sort_name"), "text"),
     "last_active": (SortInstant("last_active_at"), "timestamptz"),
     "added": (SortInstant("added_to_org_at"), "timestamptz"),
@@ -47,7 +48,7 @@ _KEYS: dict[str, tuple[Any, str]] = {
         for product in Product.values
     },
 }
-ORDERINGS = tuple(sign + name for name in _KEYS for sign in ("", "-"))
+ORDERINGS = tuple(sign + name for name in KEYS for sign in ("", "-"))
 _ORDERING_WORDS = {
     "name": ("by name", "by name, Z to A"),
     "last_active": ("by last login, oldest first", "by last login, newest first"),
@@ -64,6 +65,11 @@ class CappedCount:
 
     def __str__(self) -> str:
         return words.capped(self.value, self.is_capped)
+
+    @property
+    def said(self) -> str:
+        """`1,234 users`, `1 user`, or `more than 10,000 users` where counting stopped."""
+        return words.people(self.value, self.is_capped)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,10 @@ class AccountRow:
     membership_status_label: str
     claim_status: str
     is_external: bool
+    claim_status_label: str
     is_synced: bool
+    source: str
+    source_label: str
     kind: str
     kind_label: str
     groups: tuple[GroupTag, ...]
@@ -121,6 +130,7 @@ class AccountRow:
     is_admin: bool
     exempt_until: datetime | None
     is_exempt: bool
+    exempt: str
 
 
 @dataclass(frozen=True)
@@ -216,7 +226,7 @@ class _Place:
             written_for, is_back, key, pk = content
             if written_for != ordering or not isinstance(key, str) or not 0 <= int(pk) < 2**63 or "\x00" in key:
                 raise ValueError
-            if _KEYS[ordering.removeprefix("-")][1] == "timestamptz" and key != "-infinity":
+            if KEYS[ordering.removeprefix("-")][1] == "timestamptz" and key != "-infinity":
                 datetime.fromisoformat(key)
             return cls(ordering, bool(is_back), key, int(pk))
         except (ValueError, TypeError, KeyError, binascii.Error) as error:
@@ -230,7 +240,7 @@ def _page(
 
     A narrow result is collected first and sorted then; a wide one is read along the index (PERFORMANCE.md 2).
     """
-    key, cast = _KEYS[ordering.removeprefix("-")]
+    key, cast = KEYS[ordering.removeprefix("-")]
     is_descending = ordering.startswith("-") != (place is not None and place.is_back)
     inner, parameters = matching.order_by().annotate(sort_key=key).values_list("pk", "sort_key").query.sql_with_params()
     fence = "MATERIALIZED" if is_narrow else "NOT MATERIALIZED"
@@ -258,7 +268,9 @@ def _rows(organization: Organization, pks: Sequence[int], context: Context, stal
     )
     accounts = {
         account.pk: account
-        for account in Account.objects.of(organization).filter(pk__in=pks).annotate(is_protected=protected)
+        for account in Account.objects.of(organization)
+        .filter(pk__in=pks)
+        .annotate(is_protected=protected, is_spared=IsExempt(context.now))
     }
     access: dict[int, list[ProductAccess]] = {}
     for row in ProductAccess.objects.filter(account__in=pks).order_by("product", "site", "resource"):
@@ -286,7 +298,7 @@ def account_row(
     now: datetime | None = None,
     stale_before: datetime,
 ) -> AccountRow:
-    """The row of one account, which carries `is_protected`."""
+    """The row of one account, which carries `is_protected` and `is_spared`: exempt by any kind of exemption."""
     now = now or timezone.now()
     products = tuple(_use(row, groups, now, stale_before) for row in access)
     state = _overall(account)
@@ -302,6 +314,9 @@ def account_row(
         membership_status_label=str(MembershipStatus(account.membership_status).label),
         claim_status=ClaimStatus(account.claim_status).name.lower(),
         is_external=account.claim_status == ClaimStatus.UNMANAGED,
+        claim_status_label=str(ClaimStatus(account.claim_status).label),
+        source=ManagementSource(account.management_source).name.lower(),
+        source_label=str(ManagementSource(account.management_source).label),
         is_synced=account.management_source == ManagementSource.SYNCED,
         kind=AccountKind(account.kind).name.lower(),
         kind_label=str(AccountKind(account.kind).label),
@@ -318,8 +333,16 @@ def account_row(
         is_protected=account.is_protected,
         is_admin=account.is_org_admin or account.is_site_admin,
         exempt_until=account.exempt_until,
-        is_exempt=account.exempt_until is not None and account.exempt_until > now,
+        is_exempt=account.is_spared,
+        exempt=_until(account.exempt_until, now) or ("by group, domain or kind" if account.is_spared else ""),
     )
+
+
+def _until(at: datetime | None, now: datetime) -> str:
+    """The end of an exemption in force in words, or nothing."""
+    if at is None or at <= now:
+        return ""
+    return "always" if at.year >= 9999 else words.day(at)
 
 
 def account_status_code(account: Account) -> str:
@@ -382,3 +405,19 @@ def _initials(name: str) -> str:
     parts = [part for part in name.split() if part[:1].isalnum()]
     letters = parts[0][:1] + (parts[-1][:1] if len(parts) > 1 else "") if parts else name[:1]
     return letters.upper()
+
+
+def every_row(organization: Organization, filters: AccountFilters, *, ordering: str = "name") -> Iterator[AccountRow]:
+    """All rows that meet `filters`, page by page, without counting them."""
+    if ordering not in ORDERINGS:
+        raise InvalidInput(fields={"ordering": [f"Sort by one of {', '.join(ORDERINGS)}."]})
+    context = Context.of(organization)
+    matching = Account.objects.of(organization).filter(filters.as_q(context))
+    is_narrow = not _count(matching, COUNT_CAP).is_capped
+    place: _Place | None = None
+    while True:
+        found, has_more = _page(matching, ordering, place, MAX_LIMIT, is_narrow=is_narrow)
+        yield from _rows(organization, [pk for pk, _ in found], context, 30)
+        if not has_more:
+            return
+        place = _Place(ordering, False, found[-1][1], found[-1][0])

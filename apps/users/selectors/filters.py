@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from django.db.models import Q
 
 from apps.users.predicates import (
     AccountStatusIs,
+    ActiveDays,
     ActivityIs,
     AddedAfter,
     AddedBefore,
@@ -19,6 +21,7 @@ from apps.users.predicates import (
     Context,
     EmailDomain,
     ExternalOnly,
+    GetsBy,
     HoldsProduct,
     InactiveDays,
     InAllGroups,
@@ -31,17 +34,29 @@ from apps.users.predicates import (
     LastActiveAfter,
     LastActiveBefore,
     MembershipStatusIs,
+    NeverAcceptedDays,
     NeverActiveDays,
     PartitionIs,
     Predicate,
     PredicateError,
     SearchText,
     StatusForDays,
+    UsesOneProduct,
     all_of,
 )
 
 # Words of a select box that mean: this filter is off.
 _OFF = frozenset({"", "all", "any"})
+
+
+def add_filter(name: str, build: Callable[[Given], Predicate]) -> None:
+    """Let a higher app add a parameter to the explorer, REST, views and plans by filter (in `AppConfig.ready`)."""
+    _BUILDERS[name] = build
+
+
+def filter_names() -> tuple[str, ...]:
+    """All parameters that are filters."""
+    return tuple(_BUILDERS)
 
 
 class Parameters(Protocol):
@@ -64,7 +79,7 @@ class _Mapping:
 
 
 @dataclass(frozen=True)
-class _Given:
+class Given:
     """What one parameter was given, with those that say where activity is measured and over how many days."""
 
     values: tuple[Any, ...]
@@ -73,7 +88,7 @@ class _Given:
 
 
 # Parameter → predicate. Those that take several values take them repeated or separated by commas.
-_BUILDERS: dict[str, Callable[[_Given], Predicate]] = {
+_BUILDERS: dict[str, Callable[[Given], Predicate]] = {
     "search": lambda given: SearchText(given.values[0]),
     "account_status": lambda given: AccountStatusIs(given.values),
     "membership_status": lambda given: MembershipStatusIs(given.values),
@@ -85,9 +100,13 @@ _BUILDERS: dict[str, Callable[[_Given], Predicate]] = {
     "group_all": lambda given: InAllGroups(given.values),
     "group_none": lambda given: InNoGroup(given.values),
     "product": lambda given: HoldsProduct(given.values),
+    "grants": lambda given: GetsBy(given.values),
     "activity": lambda given: ActivityIs(given.values, given.measured_in),
     "inactive_days": lambda given: InactiveDays(given.values[0], given.measured_in),
     "never_active_days": lambda given: NeverActiveDays(given.values[0], given.measured_in),
+    "never_accepted_days": lambda given: NeverAcceptedDays(given.values[0]),
+    "active_days": lambda given: ActiveDays(given.values[0], given.measured_in),
+    "uses_one_product": lambda given: UsesOneProduct(given.values[0]),
     "last_active_before": lambda given: LastActiveBefore(given.values[0], given.measured_in),
     "last_active_after": lambda given: LastActiveAfter(given.values[0], given.measured_in),
     "added_before": lambda given: AddedBefore(given.values[0]),
@@ -99,8 +118,12 @@ _BUILDERS: dict[str, Callable[[_Given], Predicate]] = {
     "domain": lambda given: EmailDomain(given.values),
     "partition": lambda given: PartitionIs(given.values, given.range_days or 30),
 }
-NAMES = tuple(_BUILDERS)
+# Those that say how somebody uses a product: a value may name its own products, as in `activity=jira:never`.
+MEASURED = frozenset(
+    {"activity", "active_days", "inactive_days", "never_active_days", "last_active_before", "last_active_after"}
+)
 _WHOLE = frozenset({"search"})
+_OWN_PRODUCTS = re.compile(r"([A-Za-z][A-Za-z0-9_-]*(?:\+[A-Za-z][A-Za-z0-9_-]*)*):(.+)", re.DOTALL)
 _FIELDS = {"products": "inactive_product", "product": "inactive_product"}
 
 
@@ -124,7 +147,8 @@ class AccountFilters:
         """(filters, errors by parameter). What is wrong is left out of the filters and named in the errors.
 
         Empty values and "all" mean that a filter is off; parameters that are no filters (ordering, limit) are passed
-        over. `inactive_product` says where `activity`, the days and the dates of last login are measured.
+        over. `inactive_product` says where `activity`, the days and the dates of last login are measured; a value with
+        products of its own (`activity=jira:never`, `last_active_before=jira+jsm:2026-01-31`) is a condition by itself.
         """
         source: Any = parameters if hasattr(parameters, "getlist") else _Mapping(parameters)
         measured_in = _values(source, "inactive_product")
@@ -135,10 +159,14 @@ class AccountFilters:
             values = _values(source, name)
             if not values:
                 continue
-            try:
-                conditions.append(build(_Given(values, measured_in, days[0] if days else "")))
-            except PredicateError as error:
-                errors.setdefault(_FIELDS.get(error.field, error.field), []).append(str(error))
+            for own, given in _by_products(values, measured_in) if name in MEASURED else [(measured_in, values)]:
+                try:
+                    condition = build(Given(given, own, days[0] if days else ""))
+                except PredicateError as error:
+                    errors.setdefault(_FIELDS.get(error.field, error.field), []).append(str(error))
+                else:
+                    if condition not in conditions:
+                        conditions.append(condition)
         return cls(tuple(conditions)), errors
 
     def as_q(self, context: Context) -> Q:
@@ -148,8 +176,11 @@ class AccountFilters:
     def as_params(self) -> list[tuple[str, str]]:
         """The parameters that `parse` reads back into equal filters, in a fixed order."""
         params: list[tuple[str, str]] = []
+        # One list of products for all of them has a parameter of its own; several lists go with their values.
+        products = {condition.products for condition in self.conditions if condition.name in MEASURED}  # type: ignore[attr-defined]  # these have it
         for condition in self.conditions:
-            params += [pair for pair in _params_of(condition) if pair not in params]
+            is_own = len(products) > 1 and condition.name in MEASURED
+            params += [pair for pair in _params_of(condition, is_own=is_own) if pair not in params]
         return params
 
     def query_string(self) -> str:
@@ -176,9 +207,28 @@ def _values(source: Parameters, name: str) -> tuple[str, ...]:
     return tuple(part for part in parts if part.lower() not in _OFF)
 
 
-def _params_of(condition: Predicate) -> list[tuple[str, str]]:
+def own_params(condition: Predicate) -> list[tuple[str, str]]:
+    """The parameters of one measured condition with its products in each value, so that nothing else moves them."""
+    return _params_of(condition, is_own=True)
+
+
+def _by_products(values: Iterable[str], measured_in: tuple[str, ...]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(products, values) of each condition that `values` ask for."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for value in values:
+        own = _OWN_PRODUCTS.fullmatch(value)
+        products, text = (tuple(own[1].split("+")), own[2]) if own else (measured_in, value)
+        found.setdefault(products, []).append(text)
+    return [(products, tuple(texts)) for products, texts in found.items()]
+
+
+def _params_of(condition: Predicate, *, is_own: bool = False) -> list[tuple[str, str]]:
     data = condition.as_json()
     name = str(data.pop("name"))
+    if is_own:
+        before = f"{'+'.join(data['products'])}:" if data["products"] else ""
+        values = next(value for key, value in data.items() if key != "products")
+        return [(name, f"{before}{_text(part)}") for part in (values if isinstance(values, list) else [values])]
     params: list[tuple[str, str]] = []
     for key, value in data.items():
         target = {"products": "product" if name == "product" else "inactive_product", "days": "days"}.get(key, name)

@@ -18,8 +18,8 @@ MERGED = (SyncRun.Status.SUCCEEDED, SyncRun.Status.PARTIAL)
 class DataTrust:
     """`ok` is False when live rules that take access must refuse; `reasons` are sentences for people.
 
-    `code` is "" or the first reason's: never_synced, partial, distrusted, too_old. `sync_run` is the run that the
-    mirror shows, `age` how long ago it began to read.
+    `code` is "" or the first reason's: from_file, never_synced, partial, distrusted, too_old. `sync_run` is the run
+    that the mirror shows, `age` how long ago it began to read.
     """
 
     ok: bool
@@ -40,8 +40,11 @@ def latest_merged_sync(organization: Organization) -> SyncRun | None:
 
 
 def last_trusted_sync(organization: Organization, *, before: int | None = None) -> SyncRun | None:
-    """The baseline: the newest trusted or accepted sync, older than the run `before` where that is given."""
-    runs = SyncRun.objects.of(organization).filter(status__in=MERGED, is_trusted=True)
+    """The baseline: the newest trusted or accepted sync, older than the run `before` where that is given.
+
+    What a file filled is none: nothing that Atlassian gives later can have been lost since.
+    """
+    runs = SyncRun.objects.of(organization).filter(status__in=MERGED, is_trusted=True, source=SyncRun.Source.API)
     return (runs.filter(pk__lt=before) if before else runs).order_by("-id").first()
 
 
@@ -49,7 +52,10 @@ def data_trust(organization: Organization, *, now: datetime | None = None) -> Da
     """Judge the mirror as it is at `now`: never synced, partial, suddenly poorer, or too old (P11)."""
     now = now or timezone.now()
     run = latest_merged_sync(organization)
-    if run is None:
+    if organization.is_from_file:
+        reason = "The people come from an export file. Connect the organisation before anything is changed."
+        return DataTrust(False, "from_file", (reason,), run, None)
+    if run is None or run.source == SyncRun.Source.FILE:
         reason = "This organisation was never synced. Start a sync, then try again."
         return DataTrust(False, "never_synced", (reason,), None, None)
     began_at = run.started_at or run.created_at

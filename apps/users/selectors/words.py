@@ -45,3 +45,10 @@ def login(activity: int, at: datetime | None, now: datetime) -> str:
 def capped(value: int, is_capped: bool) -> str:
     """`1,234`, or `10,000+` where counting stopped."""
     return f"{value:,}+" if is_capped else f"{value:,}"
+
+
+def people(value: int, is_capped: bool) -> str:
+    """`1,234 users`, `1 user`, or `more than 10,000 users` where counting stopped."""
+    if is_capped:
+        return f"more than {value:,} users"
+    return f"{value:,} user{'' if value == 1 else 's'}"

@@ -16,6 +16,8 @@ from apps.users.services.mirror import (
 )
 from apps.users.services.people import (
     FOREVER,
+    REMIND_BEFORE,
+    SNOOZE_AT_ONCE,
     AlreadyExempt,
     ExemptionOver,
     end_exemption,
@@ -23,24 +25,37 @@ from apps.users.services.people import (
     protect_group,
     refresh_person,
     release_kind,
+    remind_of_exemptions,
     set_exemption,
     set_licence_only,
+    settle_exemptions,
     snooze,
+    snooze_matching,
     unprotect_group,
 )
 from apps.users.services.sync import SyncAlreadyRunning, cancel_sync, request_sync, run_sync, sweep_syncs
+from apps.users.services.sync_file import NotFromFile, checked_export, fill_from_file
 from apps.users.services.trust import BaselineRefused, accept_baseline
+from apps.users.services.views import ViewInUse, change_view, delete_view, save_view, why_not_change
 
 __all__ = [
     "FOREVER",
+    "REMIND_BEFORE",
+    "SNOOZE_AT_ONCE",
     "AlreadyExempt",
     "BaselineRefused",
     "ExemptionOver",
+    "NotFromFile",
     "SyncAlreadyRunning",
+    "ViewInUse",
     "accept_baseline",
     "cancel_sync",
+    "change_view",
+    "checked_export",
+    "delete_view",
     "end_exemption",
     "extend_exemption",
+    "fill_from_file",
     "mark_pending",
     "mirror_account_status",
     "mirror_direct_access",
@@ -55,12 +70,17 @@ __all__ = [
     "recompute_accounts",
     "refresh_person",
     "release_kind",
+    "remind_of_exemptions",
     "request_sync",
     "run_sync",
+    "save_view",
     "set_exemption",
     "set_licence_only",
+    "settle_exemptions",
     "snooze",
+    "snooze_matching",
     "sweep_syncs",
     "touch_idle_floor",
     "unprotect_group",
+    "why_not_change",
 ]

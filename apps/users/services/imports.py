@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -14,7 +15,19 @@ from apps.audit.services import record
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from apps.users import csv_layouts, predicates
-from apps.users.models import Account, AccountStatus, Activity, ImportFile, ImportRow, MembershipStatus, Product
+from apps.users.cache import mirror_changed
+from apps.users.models import (
+    PRODUCT_BITS,
+    Account,
+    AccountStatus,
+    Activity,
+    ImportFile,
+    ImportRow,
+    MembershipStatus,
+    Product,
+    SyncRun,
+)
+from apps.users.services.merge import recompute_accounts
 from aum.common.errors import DomainError, InvalidInput
 from aum.common.tasks import enqueue, enqueue_on_commit
 
@@ -24,7 +37,7 @@ HASH_FROM_ROWS = 2000
 TASK = "users.read_import"
 COPY_ROWS = (
     "COPY users_importrow (organization_id, import_file_id, line, cells, last_seen, is_ragged, account_id_text, email, "
-    "code, disagrees) FROM STDIN"
+    "code, disagrees, notes, holds, sightings, is_never) FROM STDIN"
 )
 
 
@@ -88,7 +101,10 @@ def _store_chunk(import_id: int, parsed: csv_layouts.Parsed) -> bool:
     with connection.cursor() as cursor, cursor.copy(COPY_ROWS) as copy:
         for row in chunk:
             cells, last_seen = json.dumps(row.cells, ensure_ascii=False), json.dumps(row.last_seen)
-            copy.write_row((file.organization_id, file.pk, row.line, cells, last_seen, row.is_ragged, "", "", "", 0))
+            products = (row.notes, json.dumps(row.holds), json.dumps(row.sightings), row.is_never)
+            copy.write_row(
+                (file.organization_id, file.pk, row.line, cells, last_seen, row.is_ragged, "", "", "", 0, *products)
+            )
     file.rows_stored += len(chunk)
     file.rows_total = len(parsed.records)
     if file.rows_stored == file.rows_total:
@@ -139,11 +155,16 @@ def _resolve(file: ImportFile) -> None:
     indexes = {name: file.mapping.get(name) for name in csv_layouts.MEANINGS}
     logins = " OR ".join(
         f"""CASE WHEN coalesce(r.last_seen ->> '{product}', 'never') = 'never' THEN false
-                 ELSE a.{product}_activity = {Activity.NEVER.value}
-                   OR coalesce(a.{product}_last_active_at + interval '1 day'
+                 ELSE {never} OR coalesce(a.{column} + interval '1 day'
                                < (r.last_seen ->> '{product}')::timestamptz, false) END"""
-        for product in Product.values
+        for product, column, never in [
+            *((p, f"{p}_last_active_at", f"a.{p}_activity = {Activity.NEVER.value}") for p in Product.values),
+            (csv_layouts.ANY, "last_active_at", "a.last_active_at IS NULL AND NOT a.has_unknown_activity"),
+        ]
     )
+    covered = csv_layouts.columns_of(file.headers, file.layout).covered
+    # Deactivated and suspended people keep their products in the file, so nothing is compared.
+    access = " OR ".join(f"(r.holds ? '{p}') <> (a.products & {PRODUCT_BITS[Product(p)]} > 0)" for p in covered)
     statement = f"""
         WITH raw AS MATERIALIZED (
             SELECT id, line, is_ragged, coalesce(cells ->> %(account_id)s::int, '') AS aid,
@@ -185,7 +206,10 @@ def _resolve(file: ImportFile) -> None:
                 + CASE WHEN coalesce(r.cells ->> %(name)s::int, '') NOT IN ('', a.name) THEN {ImportRow.NAME} ELSE 0 END
                 + CASE WHEN n.mail <> '' AND a.email IS NOT NULL AND n.mail <> lower(a.email)
                        THEN {ImportRow.EMAIL} ELSE 0 END
-                + CASE WHEN {logins} THEN {ImportRow.LAST_LOGIN} ELSE 0 END END AS disagrees
+                + CASE WHEN {logins} THEN {ImportRow.LAST_LOGIN} ELSE 0 END
+                + CASE WHEN a.account_status = {AccountStatus.ACTIVE.value}
+                            AND a.membership_status = {MembershipStatus.ACTIVE.value} AND ({access or "false"})
+                       THEN {ImportRow.ACCESS} ELSE 0 END END AS disagrees
             FROM numbered n JOIN users_importrow r ON r.id = n.id LEFT JOIN users_account a ON a.id = n.person
         )
         UPDATE users_importrow r SET account_id_text = j.aid, email = j.mail, code = j.verdict,
@@ -207,9 +231,117 @@ def _counts(file: ImportFile) -> dict[str, int]:
     found = {row["code"]: row["n"] for row in rows.order_by().values("code").annotate(n=Count("pk"))}
     valid = rows.filter(code="")
     people = Account.objects.of(file.organization).filter(pk__in=valid.values("account"))
+    from_file = {"notes": rows.exclude(notes="").count(), "never": valid.filter(is_never=True).count()}
     from_directory = {
         "protected": people.filter(predicates.protected_q(file.organization)).count(),
         "disagrees": valid.filter(disagrees__gt=0).count(),
     }
     by_code = {str(code): found.get(code, 0) for code in ImportRow.Code.values}
-    return {"valid": found.get("", 0), "wrong": sum(by_code.values()), **by_code, **from_directory}
+    return {"valid": found.get("", 0), "wrong": sum(by_code.values()), **by_code, **from_file, **from_directory}
+
+
+# --- dates that fill what the API does not give -----------------------------------------------------------------------
+
+# An export says nothing of what happened after it, so an old one is refused and a used one counts for a while only.
+MAX_EXPORT_AGE = timedelta(days=14)
+FILE_COUNTS_FOR = timedelta(days=30)
+
+
+@transaction.atomic
+def use_activity(*, file: ImportFile, exported_on: date, actor: Actor) -> int:
+    """Fill last logins that Atlassian does not give with the dates of a checked file; returns how many.
+
+    Only where the activity of a product on a site is unknown, or came from an older file (DECISIONS.md §3): the API's
+    own dates, and its "never", stay. A file's "never" fills nothing, since a rule might act on it. Marked with the
+    source and the day of the export, and unknown again after 30 days. Raises InvalidInput, NotReadYet.
+    """
+    file = ImportFile.objects.select_for_update().get(pk=file.pk)
+    if file.status != ImportFile.Status.CHECKED:
+        raise NotReadYet
+    today = timezone.now().date()
+    if not today - MAX_EXPORT_AGE <= exported_on <= today:
+        days = MAX_EXPORT_AGE.days
+        raise InvalidInput(
+            fields={
+                "exported_on": [f"Give the day of the export, at most {days} days ago: an older one says too little."]
+            }
+        )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""WITH seen AS (
+                    SELECT r.account_id, s ->> 0 AS product, lower(split_part(s ->> 1, '.', 1)) AS site,
+                           (s ->> 2)::date AS day
+                    FROM users_importrow r CROSS JOIN LATERAL jsonb_array_elements(r.sightings) s
+                    WHERE r.import_file_id = %(file)s AND r.code = '' AND r.account_id IS NOT NULL
+                      AND s ->> 2 <> 'never' AND s ->> 0 <> '{csv_layouts.ANY}' AND (s ->> 2)::date <= %(day)s
+                ), places AS (
+                    SELECT p.id, p.account_id, p.product, lower(split_part(p.site, '.', 1)) AS site,
+                           count(*) OVER (PARTITION BY p.account_id, p.product) AS n
+                    FROM users_productaccess p
+                    WHERE p.account_id IN (SELECT account_id FROM seen)
+                ), filled AS (
+                    SELECT p.id, max(s.day) AS day FROM places p JOIN seen s USING (account_id, product)
+                    WHERE s.site = p.site OR (p.n = 1 AND s.site = '') GROUP BY p.id
+                )
+                UPDATE users_productaccess p
+                SET activity = {Activity.KNOWN.value}, last_active_at = f.day::timestamp AT TIME ZONE 'UTC',
+                    source = 'csv', source_at = %(day)s::timestamp AT TIME ZONE 'UTC'
+                FROM filled f
+                WHERE p.id = f.id AND (
+                    p.activity = {Activity.UNKNOWN.value}
+                        AND (p.last_active_at IS NULL OR p.last_active_at < f.day::timestamp AT TIME ZONE 'UTC')
+                    OR p.source = 'csv' AND p.source_at < %(day)s::timestamp AT TIME ZONE 'UTC')
+                RETURNING p.account_id""",
+            {"file": file.pk, "day": exported_on},
+        )
+        accounts = [row[0] for row in cursor.fetchall()]
+    _recompute(file.organization_id, accounts)
+    file.activity_used_at, file.activity_used_by = timezone.now(), actor.name[:254]
+    file.save(update_fields=["activity_used_at", "activity_used_by"])
+    record(
+        organization=file.organization,
+        actor=actor,
+        action="import.activity_used",
+        target_kind="import",
+        target_ref=str(file.pk),
+        target_name=file.name,
+        after={"filled": len(accounts), "exported_on": exported_on.isoformat()},
+    )
+    return len(accounts)
+
+
+def _recompute(organization: int, accounts: list[int]) -> None:
+    keys = list(dict.fromkeys(accounts))
+    for at in range(0, len(keys), 5000):
+        recompute_accounts(organization, keys[at : at + 5000], now=timezone.now())
+    if keys:
+        mirror_changed(organization)
+
+
+def expire_file_activity() -> None:
+    """Dates of files that are older than 30 days no longer tell whether somebody is idle: unknown again."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            f"""UPDATE users_productaccess SET activity = {Activity.UNKNOWN.value}
+                WHERE source = 'csv' AND activity = {Activity.KNOWN.value} AND source_at < %s
+                RETURNING organization_id, account_id""",
+            [timezone.now() - FILE_COUNTS_FOR],
+        )
+        found: dict[int, list[int]] = {}
+        for organization, account in cursor.fetchall():
+            found.setdefault(organization, []).append(account)
+        for organization, accounts in found.items():
+            _recompute(organization, accounts)
+
+
+def remove_old_imports(organization: Organization, before: datetime) -> int:
+    """Delete files that were uploaded before an instant, with their rows; returns how many files. Retention."""
+    old = ImportFile.objects.of(organization).filter(created_at__lt=before).exclude(status=ImportFile.Status.READING)
+    removed = 0
+    for pk in list(old.values_list("pk", flat=True)):
+        with transaction.atomic(), connection.cursor() as cursor:
+            SyncRun.objects.filter(import_file=pk).update(import_file=None)
+            cursor.execute("DELETE FROM users_importrow WHERE import_file_id = %s", [pk])
+            cursor.execute("DELETE FROM users_importfile WHERE id = %s", [pk])
+            removed += cursor.rowcount
+    return removed

@@ -35,6 +35,7 @@ class MergeInput:
     all of the organisation's. `read_at`: when the reading began, by which accounts written to since are told apart.
     `is_first`: no sync succeeded before, so grants that are seen now need not be new. `glitch_runs`: syncs that were
     never trusted; whoever vanished in one and is back was never gone. `sites`: (product, resource, site) as known.
+    `source` and `source_at`: what product access is marked with; a file's staged "-infinity" means never.
     """
 
     organization: int
@@ -54,6 +55,8 @@ class MergeInput:
     glitch_runs: Sequence[int] = ()
     sites: Sequence[tuple[str, str, str]] = ()
     overrides_pending: bool = False
+    source: str = "api"
+    source_at: datetime | None = None
 
     def parameters(self) -> dict[str, Any]:
         return {
@@ -76,6 +79,8 @@ class MergeInput:
             "site_resources": [resource for _, resource, _ in self.sites],
             "site_names": [site for _, _, site in self.sites],
             "overrides": self.overrides_pending,
+            "source": self.source,
+            "source_at": self.source_at or self.now,
         }
 
 
@@ -232,14 +237,15 @@ pieces AS (
     -- given by Atlassian
     SELECT p.id AS account_id, x.product, x.resource, '' AS site, true AS is_given, x.at, NULL::bigint[] AS group_ids,
         false AS is_covered, NULL::bigint AS row_id, NULL::smallint AS old_activity, NULL::timestamptz AS old_at,
-        NULL::timestamptz AS old_granted, NULL::smallint AS old_direct, NULL::bigint[] AS old_groups
+        NULL::timestamptz AS old_granted, NULL::smallint AS old_direct, NULL::bigint[] AS old_groups,
+        false AS is_file
     FROM merge_row r
     JOIN merge_person p USING (account_id)
     CROSS JOIN LATERAL unnest(r.products, r.resources, r.last_active) AS x(product, resource, at)
     UNION ALL
     -- held through groups
     SELECT p.id, g.product, g.resource, max(g.site), false, NULL, array_agg(g.group_id ORDER BY g.group_id),
-        bool_or(g.directory_id = ANY(%(read)s)), NULL, NULL, NULL, NULL, NULL, NULL
+        bool_or(g.directory_id = ANY(%(read)s)), NULL, NULL, NULL, NULL, NULL, NULL, false
     FROM merge_person p
     CROSS JOIN LATERAL unnest(p.group_ids) AS u(group_id)
     JOIN grants g USING (group_id)
@@ -247,7 +253,7 @@ pieces AS (
     UNION ALL
     -- on record
     SELECT e.account_id, e.product, e.resource, e.site, false, NULL, NULL, false, e.id, e.activity, e.last_active_at,
-        e.granted_seen_at, e.direct, e.group_ids
+        e.granted_seen_at, e.direct, e.group_ids, e.source = 'csv' AND e.activity = 3
     FROM users_productaccess e JOIN merge_person p ON p.id = e.account_id
     WHERE NOT p.is_new
 ),
@@ -259,7 +265,7 @@ combined AS (
     SELECT account_id, product, resource, max(site) AS site, bool_or(is_given) AS is_given, max(at) AS at,
         COALESCE(max(group_ids), '{{}}') AS group_ids, bool_or(is_covered) AS is_covered, max(row_id) AS row_id,
         max(old_activity) AS old_activity, max(old_at) AS old_at, max(old_granted) AS old_granted,
-        COALESCE(max(old_direct), 0) AS direct, max(old_groups) AS old_groups
+        COALESCE(max(old_direct), 0) AS direct, max(old_groups) AS old_groups, bool_or(is_file) AS is_file
     FROM pieces GROUP BY account_id, product, resource
 )
 SELECT c.account_id, c.product, c.resource, COALESCE(s.site, c.site) AS site, c.group_ids, c.row_id, c.direct,
@@ -271,15 +277,21 @@ SELECT c.account_id, c.product, c.resource, COALESCE(s.site, c.site) AS site, c.
         ELSE NOT p.is_list_given OR (NOT %(everything)s AND c.old_groups = '{{}}')
     END AS is_kept,
     CASE
-        WHEN c.is_given THEN CASE WHEN c.at IS NULL THEN 1 ELSE 3 END
+        -- a date of a file fills what Atlassian does not give (DECISIONS.md §3)
+        WHEN c.is_file AND NOT COALESCE(c.is_given AND c.at IS NOT NULL, false) THEN 3
+        WHEN c.is_given THEN CASE
+            WHEN c.at IS NULL THEN 1
+            WHEN c.at = '-infinity' THEN CASE WHEN c.old_at IS NULL THEN 2 ELSE 1 END
+            ELSE 3 END
         WHEN NOT %(everything)s AND NOT c.is_covered THEN COALESCE(c.old_activity, 1)
         WHEN NOT p.is_list_given OR c.old_at IS NOT NULL THEN 1
         ELSE 2
     END::smallint AS activity,
-    GREATEST(c.at, c.old_at) AS last_active_at,
+    NULLIF(GREATEST(c.at, c.old_at), '-infinity') AS last_active_at,
     CASE WHEN c.row_id IS NOT NULL THEN c.old_granted WHEN %(first)s THEN NULL ELSE %(now)s END AS granted_seen_at,
     -- a date that Atlassian gave before and does not give now, though nothing we know of took the access
-    c.old_activity = 3 AND NOT COALESCE(c.is_given AND c.at IS NOT NULL, false)
+    COALESCE(c.is_given AND c.at IS NOT NULL, false) AS is_dated,
+    c.old_activity = 3 AND NOT c.is_file AND NOT COALESCE(c.is_given AND c.at IS NOT NULL, false)
         AND (c.group_ids <> '{{}}' OR c.old_groups = '{{}}') AS is_lost
 FROM combined c
 JOIN merge_person p ON p.id = c.account_id
@@ -394,18 +406,20 @@ _DETAILS = [
     """
     UPDATE users_productaccess e
     SET site = d.site, activity = d.activity, last_active_at = d.last_active_at, group_ids = d.group_ids,
-        source = CASE WHEN d.last_active_at IS DISTINCT FROM e.last_active_at THEN 'api' ELSE e.source END,
-        source_at = CASE WHEN d.last_active_at IS DISTINCT FROM e.last_active_at THEN %(now)s ELSE e.source_at END
+        source = CASE WHEN d.is_dated AND e.source = 'csv' OR d.last_active_at IS DISTINCT FROM e.last_active_at
+                      THEN %(source)s ELSE e.source END,
+        source_at = CASE WHEN d.is_dated AND e.source = 'csv' OR d.last_active_at IS DISTINCT FROM e.last_active_at
+                         THEN %(source_at)s ELSE e.source_at END
     FROM merge_access d
     WHERE e.id = d.row_id AND d.is_kept
-      AND (e.site, e.activity, e.last_active_at, e.group_ids)
-          IS DISTINCT FROM (d.site, d.activity, d.last_active_at, d.group_ids)
+      AND (d.is_dated AND e.source = 'csv' OR (e.site, e.activity, e.last_active_at, e.group_ids)
+          IS DISTINCT FROM (d.site, d.activity, d.last_active_at, d.group_ids))
     """,
     """
     INSERT INTO users_productaccess (organization_id, account_id, product, resource, site, activity, last_active_at,
         source, source_at, granted_seen_at, group_ids, direct)
     SELECT %(organization)s, account_id, product, resource, site, activity, last_active_at,
-        'api', %(now)s, granted_seen_at, group_ids, direct
+        %(source)s, %(source_at)s, granted_seen_at, group_ids, direct
     FROM merge_access WHERE row_id IS NULL AND is_kept
     """,
     # Directory memberships

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from apps.audit.services import EventRow, record, record_many
-from apps.organizations.models import Directory, Organization
+from apps.organizations.models import Alert, Directory, Organization
 from apps.organizations.recorder import Actor
-from apps.organizations.services import reader_for
+from apps.organizations.services import raise_alert, reader_for, resolve_alert
 from apps.users.cache import mirror_changed
-from apps.users.models import Account, DirectoryMembership, Exemption, Group, MembershipStatus, ProtectedGroup
+from apps.users.models import (
+    Account,
+    AccountKind,
+    DirectoryMembership,
+    Exemption,
+    Group,
+    MembershipStatus,
+    ProtectedGroup,
+)
 from apps.users.services.mirror import mirror_membership_status, mirror_people, mirror_vanished
 from aum.atlassian.client import AtlassianReader
 from aum.atlassian.errors import NotFound
@@ -39,64 +50,116 @@ class ExemptionOver(DomainError):
 # --- exemptions -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What an exemption is about: exactly one of these."""
+
+    account: Account | None = None
+    group: Group | None = None
+    domain: str = ""
+    account_kind: int | None = None
+
+    def fields(self, organization: Organization) -> dict[str, Any]:
+        """Columns of the row. Raises InvalidInput, NotAllowed for something of another organisation."""
+        given = [self.account is not None, self.group is not None, bool(self.domain), self.account_kind is not None]
+        if sum(given) != 1:
+            raise InvalidInput(fields={"account_id": ["Choose a user, a group, a domain or a kind of account."]})
+        if self.account is not None:
+            _own(organization, self.account)
+        if self.group is not None and self.group.organization_id != organization.pk:
+            raise NotAllowed("This group belongs to another organisation.")
+        domain = self.domain.strip().lower().removeprefix("@")
+        if self.domain and not _DOMAIN.fullmatch(domain):
+            raise InvalidInput(fields={"domain": ["Enter a domain such as partner.example."]})
+        if self.account_kind is not None and self.account_kind not in AccountKind.values:
+            raise InvalidInput(fields={"account_kind": ["Choose a kind of account."]})
+        return {"account": self.account, "group": self.group, "domain": domain, "account_kind": self.account_kind}
+
+
+_DOMAIN = re.compile(r"(?=.{3,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9][a-z0-9-]{0,61}[a-z0-9]")
+
+
 def set_exemption(
     *,
     organization: Organization,
-    account: Account,
     reason: str,
     until: datetime | None,
     actor: Actor,
+    account: Account | None = None,
+    group: Group | None = None,
+    domain: str = "",
+    account_kind: int | None = None,
+    starts_at: datetime | None = None,
     kind: str = Exemption.Kind.EXEMPTION,
 ) -> Exemption:
-    """Keep every cleanup from the account until an instant, or for good with `until` None.
+    """Keep every cleanup from a person, a group's members, a domain or a kind until an instant; `until` None: for good.
 
-    Raises InvalidInput without a reason or with a past `until`, AlreadyExempt when an exemption is in force (a snooze
-    may overlap one).
+    `starts_at` in the future is a leave. Raises InvalidInput without a reason, with a past `until` or one before the
+    start; AlreadyExempt when another exemption of the same subject counts within that time (a snooze may overlap one).
     """
+    fields = Subject(account, group, domain, account_kind).fields(organization)
     reason = _reason(reason)
     _future(until)
-    _own(organization, account)
     with transaction.atomic():
-        Account.objects.select_for_update().only("pk").get(pk=account.pk)
+        _lock_subject(organization, fields)
         now = timezone.now()
-        if kind == Exemption.Kind.EXEMPTION and _in_force(account, now).filter(kind=kind).exists():
+        start = max(starts_at or now, now)
+        if until is not None and until <= start:
+            raise InvalidInput(fields={"until": ["Choose an end after the start."]})
+        if start >= FOREVER:
+            raise InvalidInput(fields={"starts_at": ["Choose a start within this century."]})
+        same = Exemption.objects.of(organization).filter(**fields, kind=kind, ended_at__isnull=True)
+        within = same.exclude(until__lte=start) if until is None else same.filter(starts_at__lt=until)
+        if kind == Exemption.Kind.EXEMPTION and within.exclude(until__lte=start).exists():
             raise AlreadyExempt
         exemption: Exemption = Exemption.objects.create(
             organization=organization,
-            account=account,
+            **fields,
             kind=kind,
             reason=reason,
-            starts_at=now,
+            starts_at=start,
             until=until,
             set_by=actor.name[:254],
         )
-        _settle([account.pk])
+        _settle_subject(exemption)
         _record(exemption, actor, f"{kind}.set", after=_terms(exemption), reason=reason)
-    account.refresh_from_db(fields=["exempt_until"])
+    if account is not None:
+        account.refresh_from_db(fields=["exempt_until"])
     return exemption
 
 
+def _lock_subject(organization: Organization, fields: dict[str, Any]) -> None:
+    """Two people who exempt the same subject follow each other."""
+    if fields["account"] is not None:
+        Account.objects.select_for_update().only("pk").get(pk=fields["account"].pk)
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('exemption'), %s)", [organization.pk])
+
+
 def extend_exemption(*, exemption: Exemption, until: datetime | None, reason: str, actor: Actor) -> Exemption:
-    """Move the end of an exemption in force. Raises ExemptionOver, InvalidInput."""
+    """Move the end of an exemption in force, or of one that has not begun. Raises ExemptionOver, InvalidInput."""
     reason = _reason(reason)
     _future(until)
     with transaction.atomic():
         current = _locked(exemption)
+        if until is not None and until <= current.starts_at:
+            raise InvalidInput(fields={"until": ["Choose an end after the start."]})
         before = _terms(current)
-        current.until, current.reason = until, reason
-        current.save(update_fields=["until", "reason"])
-        _settle([current.account_id])
+        current.until, current.reason, current.reminded_at = until, reason, None
+        current.save(update_fields=["until", "reason", "reminded_at"])
+        _settle_subject(current)
         _record(current, actor, f"{current.kind}.extended", before=before, after=_terms(current), reason=reason)
     return current
 
 
 def end_exemption(*, exemption: Exemption, actor: Actor, reason: str = "") -> Exemption:
-    """End an exemption now; the idle clock of the account starts at this moment. Raises ExemptionOver."""
+    """End an exemption now; the idle clock of whom it covered starts at this moment. Raises ExemptionOver."""
     with transaction.atomic():
         current = _locked(exemption)
         current.ended_at = timezone.now()
         current.save(update_fields=["ended_at"])
-        _settle([current.account_id])
+        _settle_subject(current)
         _record(current, actor, f"{current.kind}.ended", before=_terms(current), reason=reason)
     return current
 
@@ -112,18 +175,22 @@ def snooze(
     now = timezone.now()
     with transaction.atomic():
         Exemption.objects.bulk_create(
-            Exemption(
-                organization=organization,
-                account=account,
-                kind=Exemption.Kind.SNOOZE,
-                reason=reason,
-                starts_at=now,
-                until=until,
-                set_by=actor.name[:254],
-            )
-            for account in accounts
+            (
+                Exemption(
+                    organization=organization,
+                    account=account,
+                    domain="",
+                    kind=Exemption.Kind.SNOOZE,
+                    reason=reason,
+                    starts_at=now,
+                    until=until,
+                    set_by=actor.name[:254],
+                )
+                for account in accounts
+            ),
+            batch_size=2000,
         )
-        _settle([account.pk for account in accounts])
+        _settle(organization, [account.pk for account in accounts])
         record_many(
             organization=organization,
             rows=(
@@ -143,14 +210,30 @@ def snooze(
     return len(accounts)
 
 
-def _in_force(account: Account, now: datetime) -> QuerySet[Exemption]:
-    current: QuerySet[Exemption] = Exemption.objects.filter(account=account, ended_at__isnull=True)
-    return current.exclude(until__lte=now)
+SNOOZE_AT_ONCE = 20_000
+
+
+def snooze_matching(
+    *, organization: Organization, people: QuerySet[Account], until: datetime, reason: str, actor: Actor
+) -> int:
+    """Snooze everybody of `people`; returns how many. Raises InvalidInput for nobody, and for too many at once."""
+    found = list(
+        people.order_by("pk").only("pk", "organization_id", "account_id", "name", "email")[: SNOOZE_AT_ONCE + 1]
+    )
+    if not found:
+        raise InvalidInput(fields={"accounts": ["Select at least one user."]})
+    if len(found) > SNOOZE_AT_ONCE:
+        raise InvalidInput(
+            fields={
+                "accounts": [f"At most {SNOOZE_AT_ONCE:,} users at once. Exempt a group, a domain or a kind instead."]
+            }
+        )
+    return snooze(organization=organization, accounts=found, until=until, reason=reason, actor=actor)
 
 
 def _locked(exemption: Exemption) -> Exemption:
     current: Exemption = (
-        Exemption.objects.select_for_update(of=("self",)).select_related("account").get(pk=exemption.pk)
+        Exemption.objects.select_for_update(of=("self",)).select_related("account", "group").get(pk=exemption.pk)
     )
     now = timezone.now()
     if current.ended_at is not None or (current.until is not None and current.until <= now):
@@ -158,27 +241,128 @@ def _locked(exemption: Exemption) -> Exemption:
     return current
 
 
-def _settle(accounts: Iterable[int]) -> None:
-    """Derive `Account.exempt_until`: the latest end of all exemptions, past ones included (DECISIONS.md §5)."""
+def _settle_subject(exemption: Exemption) -> None:
+    _settle(exemption.organization, [exemption.account_id] if exemption.account_id else None)
+
+
+def settle_exemptions() -> None:
+    """Bring `Account.exempt_until` in line where time or membership changed it: every few minutes.
+
+    Plans do not depend on it: they ask `exempting.exempt_q`. Lists show it, and the idle clock starts at its end.
+    """
+    now = timezone.now()
+    live = Exemption.objects.filter(ended_at__isnull=True).exclude(until__lte=now - SETTLED_WITHIN)
+    begun = Q(account__isnull=True) | Q(starts_at__gt=now - SETTLED_WITHIN, starts_at__lte=now)
+    recently_over = Exemption.objects.filter(account__isnull=True, ended_at__gt=now - SETTLED_WITHIN)
+    wanted = (
+        live.filter(begun)
+        .values_list("organization", flat=True)
+        .union(recently_over.values_list("organization", flat=True))
+    )
+    for organization in Organization.objects.filter(pk__in=list(wanted)):
+        with transaction.atomic():
+            _settle(organization, None)
+
+
+SETTLED_WITHIN = timedelta(hours=1)
+
+
+def _settle(organization: Organization, accounts: Iterable[int] | None) -> None:
+    """Derive `Account.exempt_until`, of these accounts or of all: the latest end of what covers them or did until now.
+
+    A past end stays, since the idle clock starts there (DECISIONS.md §5); who is no longer covered has the present
+    moment as end. Sets whose exemption ended more than an hour ago say nothing of their members of today.
+    """
+    pks = None if accounts is None else list(accounts)
+    narrowed = "" if pks is None else "AND a.id = ANY(%(accounts)s)"
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            UPDATE users_account a SET exempt_until = e.until
-            FROM (
-                SELECT account_id, max(LEAST(COALESCE(until, %(forever)s), COALESCE(ended_at, %(forever)s))) AS until
-                FROM users_exemption WHERE account_id = ANY(%(accounts)s) GROUP BY account_id
-            ) e
-            WHERE a.id = e.account_id AND a.exempt_until IS DISTINCT FROM e.until
-            RETURNING a.organization_id
+            f"""
+            WITH e AS MATERIALIZED (
+                SELECT *, LEAST(COALESCE(until, %(forever)s), COALESCE(ended_at, %(forever)s)) AS ends_at
+                FROM users_exemption WHERE organization_id = %(organization)s AND starts_at <= %(now)s
+            ), s AS MATERIALIZED (
+                SELECT * FROM e WHERE account_id IS NULL AND ends_at > %(now)s - interval '1 hour'
+            ), covered AS (
+                SELECT e.account_id, e.ends_at FROM e WHERE e.account_id IS NOT NULL
+                    {"" if pks is None else "AND e.account_id = ANY(%(accounts)s)"}
+                UNION ALL
+                SELECT m.account_id, s.ends_at FROM s JOIN users_groupmembership m ON m.group_id = s.group_id
+                    {"" if pks is None else "WHERE m.account_id = ANY(%(accounts)s)"}
+                UNION ALL
+                SELECT a.id, s.ends_at FROM s JOIN users_account a ON a.organization_id = s.organization_id
+                    AND a.kind = s.account_kind {narrowed}
+                UNION ALL
+                SELECT a.id, s.ends_at FROM s JOIN users_account a ON s.domain <> ''
+                    AND a.organization_id = s.organization_id
+                    AND lower(split_part(a.email, '@', 2)) = s.domain {narrowed}
+            ), latest AS (
+                SELECT account_id, max(ends_at) AS ends_at FROM covered GROUP BY account_id
+            ), wanted AS (
+                SELECT a.id, CASE
+                    WHEN l.ends_at > %(now)s THEN l.ends_at
+                    WHEN a.exempt_until > %(now)s THEN
+                        CASE WHEN l.ends_at > %(now)s - interval '1 minute' THEN l.ends_at ELSE %(now)s END
+                    ELSE GREATEST(a.exempt_until, l.ends_at) END AS until
+                FROM users_account a LEFT JOIN latest l ON l.account_id = a.id
+                WHERE a.organization_id = %(organization)s {narrowed}
+                    AND (l.account_id IS NOT NULL OR a.exempt_until > %(now)s)
+            )
+            UPDATE users_account a SET exempt_until = w.until FROM wanted w
+            WHERE a.id = w.id AND a.exempt_until IS DISTINCT FROM w.until
             """,
-            {"accounts": list(accounts), "forever": FOREVER},
+            {"organization": organization.pk, "accounts": pks, "forever": FOREVER, "now": timezone.now()},
         )
-        for organization in {row[0] for row in cursor.fetchall()}:
-            mirror_changed(organization)
+        if cursor.rowcount:
+            mirror_changed(organization.pk)
+
+
+REMIND_BEFORE = timedelta(days=7)
+
+
+def remind_of_exemptions() -> None:
+    """One alert an organisation for exemptions that end within a week and that nobody was told of (B13). Daily or more.
+
+    Snoozes are short and end silently.
+    """
+    now = timezone.now()
+    ending = Exemption.objects.filter(
+        kind=Exemption.Kind.EXEMPTION, ended_at__isnull=True, until__gt=now, until__lte=now + REMIND_BEFORE
+    )
+    told = ending.filter(reminded_at__isnull=True, starts_at__lte=now).select_related(
+        "account", "group", "organization"
+    )
+    by_organization: dict[Organization, list[Exemption]] = defaultdict(list)
+    for exemption in told.order_by("until", "pk"):
+        by_organization[exemption.organization].append(exemption)
+    for organization, rows in by_organization.items():
+        with transaction.atomic():
+            names = [f"{row.subject} ({row.until:%d %b}, set by {row.set_by})" for row in rows[:5]]
+            more = f" and {len(rows) - 5:,} more" if len(rows) > 5 else ""
+            one = len(rows) == 1
+            raise_alert(
+                organization=organization,
+                kind="exemptions_ending",
+                severity="warning",
+                title=f"{len(rows):,} exemption{'' if one else 's'} end{'s' if one else ''} within 7 days",
+                detail=f"{', '.join(names)}{more}. Extend what is still needed; afterwards cleanups judge them anew.",
+                link=f"/o/{organization.slug}/exemptions/?view=ending",
+                dedup_key="exemptions_ending",
+            )
+            Exemption.objects.filter(pk__in=[row.pk for row in rows]).update(reminded_at=now)
+    still = set(ending.values_list("organization", flat=True))
+    opened = Alert.objects.filter(dedup_key="exemptions_ending", resolved_at__isnull=True).select_related(
+        "organization"
+    )
+    for alert in opened.exclude(organization__in=still):
+        resolve_alert(organization=alert.organization, dedup_key="exemptions_ending")
 
 
 def _terms(exemption: Exemption) -> dict[str, str | None]:
-    return {"until": exemption.until.isoformat() if exemption.until else None, "reason": exemption.reason}
+    terms = {"until": exemption.until.isoformat() if exemption.until else None, "reason": exemption.reason}
+    if exemption.starts_at > timezone.now():
+        terms["starts_at"] = exemption.starts_at.isoformat()
+    return terms
 
 
 def _record(
@@ -190,7 +374,22 @@ def _record(
     after: dict[str, str | None] | None = None,
     reason: str = "",
 ) -> None:
-    _record_account(exemption.account, actor, action, before=before, after=after, reason=reason)
+    if exemption.account is not None:
+        _record_account(exemption.account, actor, action, before=before, after=after, reason=reason)
+        return
+    group = exemption.group
+    record(
+        organization=exemption.organization,
+        actor=actor,
+        action=action,
+        target_kind="group" if group else "exemption",
+        target_ref=group.group_id if group else str(exemption.pk),
+        target_name=exemption.subject,
+        group_name=group.name if group else "",
+        before=before,
+        after=after,
+        reason=reason,
+    )
 
 
 def _record_account(
@@ -306,7 +505,7 @@ def refresh_person(*, account: Account, actor: Actor) -> Account:
     """
     organization = account.organization
     read_at = timezone.now()
-    directories = list(Directory.objects.of(organization).order_by("pk"))
+    directories = list(Directory.objects.of(organization).exclude(directory_id=Directory.OF_FILE).order_by("pk"))
     with reader_for(organization) as reader:
         rows = [(place, _find(reader, account.account_id, place.directory_id)) for place in directories]
         found = [(place, person) for place, person in rows if person is not None]

@@ -89,16 +89,23 @@ _BOT_NAME = re.compile(r"(^|[\s_-])(bot|robot)([\s_-]|$)", re.IGNORECASE)
 _SERVICE_NAME = re.compile(r"(^|[\s_-])(svc|service[\s_-]account|automation|integration)([\s_-]|$)", re.IGNORECASE)
 
 
-# Each pattern above needs one of these: most people are let through by one look.
-_HINT = re.compile(
-    r"bot|svc|service|automation|integration|no-?reply|donotreply|\.atlassian\.com|bitbucket", re.IGNORECASE
-)
+# Each pattern above needs one of these: most people are let through by one look. What stands before the last @ decides,
+# but for the domains of Atlassian's own.
+_HINTS = ("bot", "svc", "service", "automation", "integration", "reply")
+_DOMAIN_HINTS = ("atlassian.com", "bitbucket.org")
+
+
+def _may_be_no_person(name: str, address: str) -> bool:
+    local, _, domain = address.rpartition("@")
+    text, place = f"{name}\n{local}".casefold(), domain.casefold()
+    # Outside of ASCII more letters count as these than casefold() knows, as a dotless i.
+    return not text.isascii() or any(hint in text for hint in _HINTS) or place.endswith(_DOMAIN_HINTS)
 
 
 def kind_of(account_type: str | None, name: str, email: str | None) -> AccountKind:
     """Person, service, app or bot, by Atlassian's account type, else by patterns of e-mail and name."""
     address = email or ""
-    if account_type != "app" and not _HINT.search(f"{name}\n{address}"):
+    if account_type != "app" and not _may_be_no_person(name, address):
         return AccountKind.PERSON
     if account_type == "app" or _APP_EMAIL.search(address):
         return AccountKind.APP
@@ -131,7 +138,7 @@ def is_customer(person: Person) -> bool:
 class Stager:
     """Writes people into staging as lines of COPY: psycopg's own adaptation of arrays takes most of a page's time.
 
-    `groups`: Atlassian's group id → our key; whoever calls `stage` has added every group of the people to it. Sets of
+    `groups`: Atlassian's group id → our key; whoever calls `lines` has added every group of the people to it. Sets of
     groups and of products repeat from person to person, so their text is kept.
     """
 
@@ -143,13 +150,11 @@ class Stager:
         self._resources = resources
         self._group_texts: dict[tuple[GroupRef, ...], str] = {}
         self._access_texts: dict[tuple[tuple[str, str], ...], _AccessText] = {}
-
-    def stage(self, people: Iterable[Person], *, directory: int, page: int) -> None:
-        """COPY the people of one page of one directory into staging, in the caller's transaction."""
-        copy_lines(self.lines(people, directory=directory, page=page))
+        self._state_texts: dict[tuple[str | None, ...], str] = {}
+        self._role_texts: dict[tuple[tuple[str, ...], bool], str] = {}
 
     def lines(self, people: Iterable[Person], *, directory: int, page: int) -> list[StagedLine]:
-        """The people's lines, without writing them."""
+        """The lines of the people of one page of one directory, for `copy_lines`."""
         start = f"{self._staged}\t{directory}\t{page}\t"
         lines = []
         for person in people:
@@ -162,26 +167,52 @@ class Stager:
         """The columns between `page` and `digest`, which is taken of them."""
         name = person.name[:NAME_LIMIT]
         email = person.email[:EMAIL_LIMIT] if person.email else None
-        roles = {role_name(role) for role in person.platform_roles}
         return "\t".join(
             (
                 _text(person.account_id),
                 _text(name),
                 _text(fold(name) or fold(person.account_id)),
                 NULL if email is None else _text(email),
-                str(account_status_of(person).value),
-                str(membership_status_of(person).value),
-                str(_CLAIM.get(person.claim_status or "", ClaimStatus.UNKNOWN).value),
-                str(_SOURCE.get(person.management_source or "", ManagementSource.UNKNOWN).value),
-                "t" if person.status == "for_deletion" else "f",
-                str(kind_of(person.account_type, name, email).value),
+                self._states(person),
+                _KIND_TEXTS[kind_of(person.account_type, name, email)],
                 NULL if person.added_to_org_at is None else person.added_to_org_at.isoformat(),
-                _flag(roles & ORG_ADMIN_ROLES, person.platform_roles_given),
-                _flag(roles & SITE_ADMIN_ROLES, person.platform_roles_given),
+                self._roles(person.platform_roles, person.platform_roles_given),
                 self._access(person.products),
                 NULL if person.groups is None else self._group_text(person.groups),
             )
         )
+
+    def _states(self, person: Person) -> str:
+        """The columns from `account_status` to `is_for_deletion`; few combinations occur."""
+        key = (
+            person.status,
+            person.account_status,
+            person.membership_status,
+            person.claim_status,
+            person.management_source,
+        )
+        text = self._state_texts.get(key)
+        if text is None:
+            states = (
+                account_status_of(person),
+                membership_status_of(person),
+                _CLAIM.get(person.claim_status or "", ClaimStatus.UNKNOWN),
+                _SOURCE.get(person.management_source or "", ManagementSource.UNKNOWN),
+            )
+            text = "\t".join(str(state.value) for state in states) + (
+                "\tt" if person.status == "for_deletion" else "\tf"
+            )
+            _room(self._state_texts, self.CACHED)[key] = text
+        return text
+
+    def _roles(self, given_roles: tuple[str, ...], is_given: bool) -> str:
+        """The columns `is_org_admin` and `is_site_admin`."""
+        text = self._role_texts.get((given_roles, is_given))
+        if text is None:
+            roles = {role_name(role) for role in given_roles}
+            text = "\t".join(_flag(roles & some, is_given) for some in (ORG_ADMIN_ROLES, SITE_ADMIN_ROLES))
+            _room(self._role_texts, self.CACHED)[given_roles, is_given] = text
+        return text
 
     def _group_text(self, groups: tuple[GroupRef, ...]) -> str:
         text = self._group_texts.get(groups)
@@ -194,14 +225,17 @@ class Stager:
         """Product access as three arrays in a fixed order, one entry per product and site; repeats give the newest."""
         if products is None:
             return f"{NULL}\t{NULL}\t{NULL}"
-        key = tuple((entry.key, entry.resource_id) for entry in products)
+        key = tuple([(entry.key, entry.resource_id) for entry in products])
         known = self._access_texts.get(key)
         if known is None:
             known = _room(self._access_texts, self.CACHED)[key] = self._access_text(key)
         instants = []
         for places in known.places:
-            dates = [at for at in (products[place].last_active_at for place in places) if at is not None]
-            instants.append(max(dates).isoformat() if dates else "NULL")
+            at = products[places[0]].last_active_at
+            for place in places[1:]:
+                other = products[place].last_active_at
+                at = other if at is None or (other is not None and other > at) else at
+            instants.append("NULL" if at is None else at.isoformat())
         return f"{known.text}\t{{{','.join(instants)}}}"
 
     def _access_text(self, entries: tuple[tuple[str, str], ...]) -> _AccessText:
@@ -210,9 +244,13 @@ class Stager:
             product, resource, _site = self._resources.canonical(key, resource_id)
             places.setdefault((product[:60], resource[:300]), []).append(place)
         ordered = sorted(places)
-        products = ",".join(_element(product) for product, _ in ordered)
-        resources = ",".join(_element(resource) for _, resource in ordered)
-        return _AccessText(f"{{{products}}}\t{{{resources}}}", tuple(tuple(places[key]) for key in ordered))
+        products = self._array(product for product, _ in ordered)
+        resources = self._array(resource for _, resource in ordered)
+        return _AccessText(f"{products}\t{resources}", tuple(tuple(places[key]) for key in ordered))
+
+    @staticmethod
+    def _array(values: Iterable[str]) -> str:
+        return "{" + ",".join(_element(value) for value in values) + "}"
 
 
 class StagedLine(NamedTuple):
@@ -237,6 +275,7 @@ class _AccessText(NamedTuple):
 
 
 NULL = "\\N"
+_KIND_TEXTS = {kind: str(kind.value) for kind in AccountKind}
 _COPY = f"COPY users_syncedperson ({', '.join(COLUMNS)}) FROM STDIN"
 # What COPY's text format reads as something else.
 _COPY_ESCAPES = str.maketrans(

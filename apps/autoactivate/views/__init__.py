@@ -1,0 +1,1 @@
+"""Pages of Auto-Activate Users, and what the internet may reach."""
