@@ -1,6 +1,6 @@
 """How much of a quota AUM uses: suspensions from 16 threads under the sandbox's own limit, beside that limit.
 
-    .venv/bin/python -m benchmarks.quota [--rounds 5] [--json FILE]
+    script/bench quota
 
 The limit is 100 calls in 2 seconds. A few windows are spent on learning it; the rest is measured. Target of
 PERFORMANCE.md: at least 95 % of the quota, less than 1 % of the answers 429.
@@ -82,16 +82,11 @@ def _round(given: dict[str, Any]) -> tuple[float, float]:
     return used, refused / max(len(answers), 1)
 
 
-def main() -> None:
-    options = common.arguments(__doc__.splitlines()[0], people=400, rounds=5).parse_args()
-    with common.django(), common.sandbox(options.people, 7) as given:
-        rounds = [_round(given) for _ in range(options.rounds)]
-    figures = {
-        "share of the quota used": common.summary([used for used, _ in rounds]),
-        "share of answers 429": common.summary([refused for _, refused in rounds]),
-    }
-    common.report("Writes under a quota", figures, options.json)
+def measure(run: common.Run) -> None:
+    with common.sandbox(run.size, run.seed) as given:
+        rounds = [_round(given) for _ in range(run.rounds)]
+    run.figure("share of the quota used", [used for used, _ in rounds], "", common.at_least(0.95))
+    run.figure("share of answers 429", [refused for _, refused in rounds], "", common.at_most(0.01))
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = common.Benchmark("quota", "Writes under a quota of 50 a second", measure, sizes=(400,), default_size=400)

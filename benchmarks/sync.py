@@ -1,6 +1,6 @@
 """A full sync beside a bare loop over the same pages, and its merge beside a bare COPY of the same rows.
 
-    python -m benchmarks.sync --people 10000 --rounds 5
+    script/bench sync --size 10000
 
 Each round empties the mirror, then runs, in random order: a sync into it with two more after it (nothing changed; one
 per cent changed), a loop that only fetches the pages that a sync fetches, and a COPY of the rows that the merge wrote
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import random
-import sys
 from typing import Any
 
 import requests
@@ -157,32 +156,31 @@ def unpaced() -> None:
     vars(limiter)["DEFAULT_RATES"] = {**limiter.DEFAULT_RATES, "default": limiter.Rate(100_000, 100_000)}
 
 
-def main() -> int:
-    options = common.arguments(__doc__.partition("\n")[0], people=10_000, rounds=5).parse_args()
-    with common.sandbox(options.people, options.seed) as known, common.django():
+def measure(run: common.Run) -> None:
+    with common.sandbox(run.size, run.seed) as known:
         unpaced()
-        bench = Bench(known, options.seed)
+        bench = Bench(known, run.seed)
         bench.sync()  # warms caches, and gives the COPY its rows
-        rounds = [
-            common.in_random_order(bench.rng, {"sync": bench.full, "loop": bench.fetch, "copy": bench.copy})
-            for _ in range(options.rounds)
-        ]
-        merge = bench.details["merge of the first"]
-        figures: dict[str, Any] = {
-            "people": bench.people,
-            "rounds": options.rounds,
-            "first sync, s": common.summary([r["sync"] for r in rounds]),
-            "bare loop over the pages, s": common.summary([r["loop"] for r in rounds]),
-            "sync ÷ loop (target 1.3)": common.summary([r["sync"] / r["loop"] for r in rounds]),
-            "bare COPY with indexes, s": common.summary([r["copy"] for r in rounds]),
-            "merge ÷ COPY": common.summary([m / r["copy"] for m, r in zip(merge, rounds, strict=True)]),
-            **{f"{name}, s": common.summary(values) for name, values in bench.details.items()},
-            "people per second": common.summary([bench.people / r["sync"] for r in rounds]),
-            "peak memory of this process, MB": common.peak_memory_mb(),
-        }
-        common.report(f"Sync of {bench.people:,} people", figures, options.json)
-    return 0
+        works = {"sync": bench.full, "loop": bench.fetch, "copy": bench.copy}
+        rounds = [common.in_random_order(run.rng, works) for _ in range(run.rounds)]
+    loop, copy = [one["loop"] for one in rounds], [one["copy"] for one in rounds]
+    pages, bare = "bare loop over the same pages", "bare COPY of the same rows with indexes"
+    run.add(
+        "full sync over HTTP", aum=[r["sync"] for r in rounds], limit=loop, limit_is=pages, target=common.at_most(1.3)
+    )
+    run.add(
+        "its merge into empty tables",
+        aum=bench.details["merge of the first"],
+        limit=copy,
+        limit_is=bare,
+        target=common.at_most(1.2),
+    )
+    for name in ("sync, nothing changed", "sync, 1 % changed"):
+        run.add(name, aum=bench.details[name], limit=loop, limit_is=pages)
+    for name in ("merge, nothing changed", "merge, 1 % changed"):
+        run.figure(name, bench.details[name], "s")
+    run.figure("people a second, first sync", [bench.people / r["sync"] for r in rounds], "")
+    run.figure("peak memory", common.peak_memory_mb(), "MB")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+BENCHMARK = common.Benchmark("sync", "Sync over HTTP", measure)
