@@ -206,6 +206,8 @@ class OperationItem(OrganizationOwned):
     # Set in the transaction just before the call: from then on its effect must be read, never guessed.
     written_at = models.DateTimeField(null=True, blank=True)
     is_answered = models.BooleanField(default=False)
+    # Some paths of the product were left by an earlier try and others not: however it ends, it can be given back.
+    is_half_done = models.BooleanField(default=False, db_default=False)
     doubt_reads = models.PositiveSmallIntegerField(default=0)
     next_read_at = models.DateTimeField(null=True, blank=True)
     atlassian_request_id = models.CharField(max_length=128, blank=True, default="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from apps.operations.services import claims, execution, undo
 from apps.operators.models import Operator
 from apps.organizations.models import Credential, Organization
 from apps.organizations.recorder import Actor
-from apps.organizations.services import release_kill_switch, turn_kill_switch_on
+from apps.organizations.services import client_for, release_kill_switch, turn_kill_switch_on
 from apps.sandbox.server import Sandbox
 from apps.users.models import Account, Group, SyncRun
 from apps.users.services import protect_group, set_exemption
@@ -405,6 +406,37 @@ def test_a_run_that_is_stopped_halfway_through_a_person_says_so_and_can_be_undon
     assert "half done" in in_part.detail
     assert in_part in undo.changed_items([operation])
     assert operation.status == Operation.Status.CANCELLED
+
+
+def test_what_is_half_done_and_waits_for_its_next_try_is_not_said_to_be_cancelled(
+    sandbox: Sandbox, plan: Plan, execute: Run
+) -> None:
+    operation, item = _stopped_halfway(sandbox, plan, execute)
+    with client_for(operation.organization) as client, ThreadPoolExecutor(2) as pool:
+        execution.resolve_doubts(operation, client, pool)
+    waiting = operation.items.get(subject=item.subject)
+    assert (waiting.status, waiting.is_half_done) == ("pending", True)
+
+    services.cancel_operation(operation=operation, actor=Actor.system())
+
+    waiting.refresh_from_db()
+    assert waiting.outcome == Outcome.UNRESOLVED
+    assert "half done" in waiting.detail
+    assert waiting in undo.changed_items([operation])
+
+
+def test_who_is_exempted_while_half_done_is_not_said_to_be_untouched(
+    sandbox: Sandbox, plan: Plan, execute: Run
+) -> None:
+    operation, item = _stopped_halfway(sandbox, plan, execute)
+    account = Account.objects.get(account_id=item.subject)
+    set_exemption(organization=operation.organization, account=account, reason="leave", until=None, actor=SYSTEM)
+
+    execute(operation)
+
+    found = operation.items.get(subject=item.subject)
+    assert found.outcome == Outcome.UNRESOLVED
+    assert found in undo.changed_items([operation])
 
 
 def test_a_run_whose_atlassian_is_out_of_reach_gives_its_worker_to_others(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.utils import timezone
 
 from apps.operations.models import Operation, OperationItem
 from apps.operations.services import finishing
@@ -52,12 +51,7 @@ def cancel_operation(*, operation: Operation, actor: Actor) -> Operation:
     locked: Operation = Operation.objects.select_for_update().select_related("organization").get(pk=operation.pk)
     if not locked.is_open:
         raise WrongState
-    locked.items.filter(status=OperationItem.Status.PENDING).update(
-        status=OperationItem.Status.FINISHED,
-        outcome=OperationItem.Outcome.CANCELLED,
-        detail=f"Stopped by {actor.name}.",
-        finished_at=timezone.now(),
-    )
+    finishing.finish_pending(locked, OperationItem.Outcome.CANCELLED, f"Stopped by {actor.name}.")
     finishing.close(locked, Operation.Status.CANCELLED, f"Stopped by {actor.name}.", actor=actor)
     locked.refresh_from_db()
     return locked

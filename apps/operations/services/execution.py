@@ -176,12 +176,7 @@ def _finish(operation: Operation) -> bool:
     """Close the operation when every item has its outcome."""
     if not Operation.objects.filter(pk=operation.pk, status__in=Operation.OPEN).exists():
         # Given back after the run was stopped: nobody takes them up any more.
-        operation.items.filter(status=Status.PENDING).update(
-            status=Status.FINISHED,
-            outcome=Outcome.CANCELLED,
-            detail="The run was stopped before this was done.",
-            finished_at=timezone.now(),
-        )
+        finishing.finish_pending(operation, Outcome.CANCELLED, "The run was stopped before this was done.")
     if operation.items.exclude(status=Status.FINISHED).exists():
         return False
     if operation.is_undo and operation.verification is None:
@@ -531,20 +526,18 @@ def _is_surely_absent(item: OperationItem) -> bool:
 
 def _write_again(item: OperationItem, claim: claims.Claim, fresh: Fresh) -> None:
     """Back to the items to go (`_finish` ends them if the run was stopped), unless a person has to decide."""
+    item.is_half_done = _is_half_done(item, fresh)
     if item.attempts >= MAX_ATTEMPTS:
         result = Result(Outcome.FAILED, f"No effect after {item.attempts} attempts. Try again later.")
         finish_items(item.operation, claim.token, [(item, result)])
         return
-    item.operation.refresh_from_db(fields=["status"])
-    if not item.operation.is_open and _is_half_done(item, fresh):
-        # Not "cancelled": something was changed. Unresolved is what an undo gives back.
-        result = Result(
-            Outcome.UNRESOLVED, "The run was stopped while this was half done. Undo gives back what was taken."
-        )
-        finish_items(item.operation, claim.token, [(item, result)])
-        return
     OperationItem.objects.filter(pk=item.pk, lease_token=claim.token, status=Status.IN_DOUBT).update(
-        status=Status.PENDING, lease_token=None, lease_until=None, written_at=None, next_read_at=None
+        status=Status.PENDING,
+        lease_token=None,
+        lease_until=None,
+        written_at=None,
+        next_read_at=None,
+        is_half_done=item.is_half_done,
     )
 
 
@@ -602,11 +595,4 @@ def sweep() -> None:
     for pk in {*runs.values_list("pk", flat=True), *doubtful.values_list("pk", flat=True)}:
         enqueue_again("operations.execute", operation_id=pk)
     for operation in Operation.objects.filter(status=Operation.Status.HELD, expires_at__lte=now):
-        with transaction.atomic():
-            operation.items.filter(status=Status.PENDING).update(
-                status=Status.FINISHED,
-                outcome=Outcome.NOT_ATTEMPTED,
-                detail="Nobody approved the plan in time.",
-                finished_at=now,
-            )
-            finishing.close(operation, Operation.Status.EXPIRED, "Nobody approved the plan in time.")
+        finishing.close(operation, Operation.Status.EXPIRED, "Nobody approved the plan in time.")

@@ -47,14 +47,25 @@ def status_of(counts: Mapping[str, int]) -> str:
     return Operation.Status.SUCCEEDED if done else Operation.Status.NO_EFFECT
 
 
+def finish_pending(operation: Operation, outcome: str, detail: str) -> None:
+    """End the items to go that nobody works on any more; what an earlier try left half done stays to be given back."""
+    ended = {"status": OperationItem.Status.FINISHED, "finished_at": timezone.now()}
+    pending = operation.items.filter(status=OperationItem.Status.PENDING)
+    pending.filter(is_half_done=True).update(outcome=Outcome.UNRESOLVED, detail=half_done(detail), **ended)
+    pending.update(outcome=outcome, detail=detail, **ended)
+
+
+def half_done(detail: str) -> str:
+    """What is said of an item that stopped after some of its paths were left."""
+    return f"{detail.rstrip('.')}. It was half done by then. Undo gives back what was taken."
+
+
 @transaction.atomic
 def close(operation: Operation, status: str, detail: str, *, actor: Actor | None = None) -> bool:
     """Give an open operation its final status, once. False when another process did."""
     now = timezone.now()
     if status in (Operation.Status.SUPERSEDED, Operation.Status.EXPIRED):
-        operation.items.filter(status=OperationItem.Status.PENDING).update(
-            status=OperationItem.Status.FINISHED, outcome=Outcome.NOT_ATTEMPTED, detail=detail, finished_at=now
-        )
+        finish_pending(operation, Outcome.NOT_ATTEMPTED, detail)
     counts = outcome_counts(operation)
     changed = Operation.objects.filter(pk=operation.pk, status__in=Operation.OPEN).update(
         status=status,

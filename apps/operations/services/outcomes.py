@@ -16,12 +16,17 @@ from apps.audit.services import EventRow, record_many
 from apps.operations.actions import REGISTRY
 from apps.operations.models import Operation, OperationItem
 from apps.operations.selectors import FAILED
+from apps.operations.services.finishing import half_done
 from apps.organizations.recorder import Actor
 from apps.users.models import Account
 from apps.users.services import snooze, touch_idle_floor
 from aum.common.clock import database_now
 
 Outcome = OperationItem.Outcome
+# Outcomes that hold whatever an earlier try did.
+_SAYS_IT_ALL = frozenset(
+    {Outcome.DONE, Outcome.ALREADY_SO, Outcome.NO_EFFECT_SEAT_KEPT, Outcome.UNRESOLVED, Outcome.SKIPPED_GONE}
+)
 _GIVING_BACK = frozenset({"restore", "activate", "grant_product_access", "cancel_delete"})
 
 
@@ -41,6 +46,7 @@ def finish_items(
     """Finish the items that are still leased under `token`; the others belong to another worker by now."""
     if not results:
         return []
+    results = [(item, _of_half_done(item, result)) for item, result in results]
     with connection.cursor() as cursor:
         cursor.execute(
             """UPDATE operations_operationitem i
@@ -73,6 +79,13 @@ def finish_items(
     return [item for item, _ in finished]
 
 
+def _of_half_done(item: OperationItem, result: Result) -> Result:
+    """No outcome says that nothing was changed where an earlier try changed some of it."""
+    if not item.is_half_done or result.outcome in _SAYS_IT_ALL:
+        return result
+    return replace(result, outcome=Outcome.UNRESOLVED, detail=half_done(result.detail))
+
+
 def finish_unwritten(
     operation: Operation, items: Sequence[OperationItem], outcome: str, detail: str, actor: Actor
 ) -> None:
@@ -83,10 +96,13 @@ def finish_unwritten(
         .filter(pk__in=[item.pk for item in items], status=OperationItem.Status.PENDING)
         .values_list("pk", flat=True)
     )
-    OperationItem.objects.filter(pk__in=changed).update(
-        status=OperationItem.Status.FINISHED, outcome=outcome, detail=detail, finished_at=now
-    )
-    rows = [_event(operation, item, Result(outcome, detail), "", "", None) for item in items if item.pk in changed]
+    results = {item.pk: _of_half_done(item, Result(outcome, detail)) for item in items if item.pk in changed}
+    for result in {(one.outcome, one.detail): one for one in results.values()}.values():
+        alike = [pk for pk, one in results.items() if one == result]
+        OperationItem.objects.filter(pk__in=alike).update(
+            status=OperationItem.Status.FINISHED, outcome=result.outcome, detail=result.detail, finished_at=now
+        )
+    rows = [_event(operation, item, results[item.pk], "", "", None) for item in items if item.pk in changed]
     record_many(organization=operation.organization, rows=[replace(row, actor=actor) for row in rows])
 
 

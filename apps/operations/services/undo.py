@@ -31,8 +31,10 @@ UNDOABLE = tuple(name for name, action in REGISTRY.items() if action.inverse)
 # How far back the runs of a person are looked for, where nothing else is asked.
 PERSON_DAYS = 30
 # What may have changed something: done, all paths left though another one kept the seat, and what nobody could read.
-CHANGED = Q(outcome=Outcome.DONE) | Q(
-    written_at__isnull=False, outcome__in=(Outcome.NO_EFFECT_SEAT_KEPT, Outcome.UNRESOLVED)
+CHANGED = (
+    Q(outcome=Outcome.DONE)
+    | Q(written_at__isnull=False, outcome__in=(Outcome.NO_EFFECT_SEAT_KEPT, Outcome.UNRESOLVED))
+    | Q(is_half_done=True, outcome=Outcome.UNRESOLVED)
 )
 
 
