@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db.models import BooleanField, F, Func, Q, QuerySet
 from django.db.models.functions import Lower
+from django.db.models.lookups import In
 
 from apps.organizations.models import Organization
 from apps.users.models import Account, AccountKind, Exemption
@@ -59,6 +60,23 @@ class IsExempt(Func):
 def exempt_q(now: datetime) -> Q:
     """Accounts with an exemption or snooze in force at `now`, their own or one of their group, domain or kind."""
     return Q(IsExempt(now))
+
+
+def exempt_people_q(organization: Organization, now: datetime) -> Q:
+    """The same people as `exempt_q`, for lists of them: with only those kinds of exemption that there are, by index.
+
+    One query for the exemptions of groups, domains and kinds, which are few.
+    """
+    in_force = Exemption.objects.of(organization).filter(in_force_q(now))
+    found = Q(pk__in=in_force.filter(account__isnull=False).values("account_id"))
+    sets = list(in_force.filter(account__isnull=True).values_list("group_id", "domain", "account_kind"))
+    if groups := sorted({group for group, _, _ in sets if group}):
+        found |= Q(group_ids__overlap=groups)
+    if domains := sorted({domain for _, domain, _ in sets if domain}):
+        found |= Q(In(Lower(Func(F("email"), template="split_part(%(expressions)s, '@', 2)")), domains))
+    if kinds := sorted({kind for _, _, kind in sets if kind is not None}):
+        found |= Q(kind__in=kinds)
+    return found
 
 
 def in_force_q(now: datetime) -> Q:

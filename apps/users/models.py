@@ -176,6 +176,15 @@ class Account(OrganizationOwned):
                 condition=models.Q(pending_until__isnull=False),
                 name="account_pending",
             ),
+            # Rare ones, which a list would otherwise look for among everybody.
+            models.Index(
+                fields=["organization", "sort_name", "id"], condition=~models.Q(kind=1), name="account_no_person"
+            ),
+            models.Index(
+                fields=["organization", "sort_name", "id"],
+                condition=models.Q(has_unknown_activity=True),
+                name="account_unknown_activity",
+            ),
             GinIndex(fields=["group_ids"], name="account_groups"),
             GinIndex(fields=["sort_name", "email"], opclasses=["gin_trgm_ops", "gin_trgm_ops"], name="account_text"),
         ]
@@ -269,7 +278,10 @@ class ProductAccess(OrganizationOwned):
     class Meta:
         verbose_name_plural = "product access"
         constraints = [models.UniqueConstraint(fields=["account", "product", "resource"], name="product_access_once")]
-        indexes = [models.Index(fields=["organization", "product"], name="product_access_product")]
+        indexes = [
+            models.Index(fields=["organization", "product"], name="product_access_product"),
+            models.Index(fields=["account"], condition=models.Q(direct=0, group_ids=[]), name="product_access_unseen"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.product} of {self.account_id}"

@@ -26,7 +26,7 @@ MAX_LIMIT = 500
 ESTIMATE_FROM = 10_000
 PARAMETERS = ("limit", "cursor", "count")
 COUNTS = ("exact", "estimate")
-_SALT = "aum.common.pagination"
+CURSOR_SALT = "aum.common.pagination"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def cursor_of(request: Request) -> Any:
     if not text:
         return None
     try:
-        path, content = signing.loads(text, salt=_SALT)
+        path, content = signing.loads(text, salt=CURSOR_SALT)
     except (signing.BadSignature, ValueError, TypeError) as error:
         raise gone() from error
     if path != request.path:
@@ -85,7 +85,7 @@ def link(request: Request, content: Any) -> str | None:
     if content is None:
         return None
     parameters = request.query_params.copy()
-    parameters["cursor"] = signing.dumps([request.path, content], salt=_SALT)
+    parameters["cursor"] = signing.dumps([request.path, content], salt=CURSOR_SALT)
     return request.build_absolute_uri(f"{request.path}?{parameters.urlencode()}")
 
 

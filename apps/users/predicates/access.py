@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import ClassVar
 
 from django.db import models
@@ -121,7 +123,7 @@ class GetsBy(Predicate):
         set_value(self, "values", names)
 
     def q(self, context: Context) -> Q:
-        found = Q(pk=0)
+        found: list[Q] = []
         bits = bits_of(value for value in self.values if value in Product.values)
         granting = Q(pk=0)
         if bits:
@@ -131,13 +133,14 @@ class GetsBy(Predicate):
             granting |= Q(is_administrative=True)
         if granting != Q(pk=0):
             groups = Group.objects.of(context.organization).filter(granting, vanished_at__isnull=True)
-            found |= Q(group_ids__overlap=list(groups.order_by("pk").values_list("pk", flat=True)))
+            found.append(Q(group_ids__overlap=list(groups.order_by("pk").values_list("pk", flat=True))))
         own = ProductAccess.objects.filter(account=OuterRef("pk"))
         if "direct" in self.values:
-            found |= Q(Exists(own.filter(direct=ProductAccess.Direct.YES)))
+            found.append(Q(Exists(own.filter(direct=ProductAccess.Direct.YES))))
         if "unseen" in self.values:
-            found |= Q(Exists(own.filter(direct=ProductAccess.Direct.UNKNOWN, group_ids=[])))
-        return found
+            found.append(Q(Exists(own.filter(direct=ProductAccess.Direct.UNKNOWN, group_ids=[]))))
+        # Alone, an EXISTS becomes a join; beside an OR it is asked for everybody.
+        return reduce(or_, found)
 
     def unknown_q(self, context: Context) -> Q | None:
         if "direct" not in self.values:

@@ -23,6 +23,7 @@ from apps.users.predicates.meanings import (
     Partition,
     PredicateError,
     dated_q,
+    exempt_people_q,
     exempt_q,
     holds_q,
     partition_case,
@@ -175,7 +176,7 @@ class IsExempt(YesOrNo):
     value: bool
 
     def condition(self, context: Context) -> Q:
-        return exempt_q(context.now)
+        return exempt_people_q(context.organization, context.now) if self.value else exempt_q(context.now)
 
 
 @dataclass(frozen=True)

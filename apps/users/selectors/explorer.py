@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import BooleanField, Case, F, Q, Value, When
+from django.db.models import BooleanField, Case, F, IntegerChoices, Q, Value, When
 from django.utils import timezone
 
 from apps.organizations.models import Organization
@@ -37,6 +37,8 @@ from aum.common.errors import InvalidInput
 
 MAX_LIMIT = 500
 COUNT_CAP = 10_001
+# So many rows are looked at in the order of the list, before the planner may choose another way to a page.
+WALK_ROWS = 20_000
 
 # Ordering → sort key; a leading "-" turns it round. Who has no instant comes before all others, and last when turned.
 KEYS: dict[str, tuple[Any, str]] = {
@@ -54,6 +56,19 @@ _ORDERING_WORDS = {
     "last_active": ("by last login, oldest first", "by last login, newest first"),
     "added": ("by date added, oldest first", "by date added, newest first"),
 }
+
+
+# Asked for each of many rows; looking an enumeration up takes ten times as long.
+_PLACES = {product: number for number, product in enumerate(Product.values)}
+
+
+def _named(choices: type[IntegerChoices]) -> dict[int, tuple[str, str]]:
+    """Name in lower case and label of each value."""
+    return {choice.value: (choice.name.lower(), str(choice.label)) for choice in choices}
+
+
+_MEMBERSHIPS, _CLAIMS, _SOURCES = _named(MembershipStatus), _named(ClaimStatus), _named(ManagementSource)
+_KINDS, _ACTIVITIES, _DIRECT = _named(AccountKind), _named(Activity), _named(ProductAccess.Direct)
 
 
 @dataclass(frozen=True)
@@ -162,10 +177,11 @@ def explorer(
         raise InvalidInput(fields={"ordering": [f"Sort by one of {', '.join(ORDERINGS)}."]})
     context = Context.of(organization, now=now)
     limit = min(max(limit, 1), MAX_LIMIT)
-    matching = Account.objects.of(organization).filter(filters.as_q(context))
-    count = _count(matching, COUNT_CAP)
+    people, q = Account.objects.of(organization), filters.as_q(context)
     place = _Place.read(cursor, ordering)
-    found, has_more = _page(matching, ordering, place, limit, is_narrow=not count.is_capped)
+    count, found, has_more = _counted_page(people.filter(q), ordering, place, limit)
+    if count.is_capped:
+        found, has_more = _wide_page(people, q, ordering, place, limit)
     rows = _rows(organization, [pk for pk, _ in found], context, stale_days)
     is_back = place is not None and place.is_back
     has_next, has_previous = (True, has_more) if is_back else (has_more, place is not None)
@@ -200,7 +216,10 @@ def count_exactly(organization: Organization, q: Q) -> int:
 
 
 def _count(matching: Any, cap: int) -> CappedCount:
-    found = int(matching.order_by()[:cap].count())
+    return _capped(int(matching.order_by()[:cap].count()), cap)
+
+
+def _capped(found: int, cap: int) -> CappedCount:
     return CappedCount(found - 1, True) if found == cap else CappedCount(found, False)
 
 
@@ -233,32 +252,87 @@ class _Place:
             raise InvalidInput(fields={"cursor": ["This page no longer exists. Start from the first one."]}) from error
 
 
-def _page(
-    matching: Any, ordering: str, place: _Place | None, limit: int, *, is_narrow: bool
-) -> tuple[list[tuple[int, str]], bool]:
-    """(pk, sort key as text) of one page in display order, and whether there is more in the direction of reading.
+@dataclass(frozen=True)
+class _Order:
+    """The SQL of an order: of (sort_key, pk), from a place on, in the direction of reading."""
 
-    A narrow result is collected first and sorted then; a wide one is read along the index (PERFORMANCE.md 2).
-    """
-    key, cast = KEYS[ordering.removeprefix("-")]
-    is_descending = ordering.startswith("-") != (place is not None and place.is_back)
-    inner, parameters = matching.order_by().annotate(sort_key=key).values_list("pk", "sort_key").query.sql_with_params()
-    fence = "MATERIALIZED" if is_narrow else "NOT MATERIALIZED"
-    where, bound = "", list(parameters)
-    if place is not None:
-        where = f"WHERE (sort_key, pk) {'<' if is_descending else '>'} (%s::{cast}, %s)"
-        bound += [place.key, place.pk]
-    direction = "DESC" if is_descending else "ASC"
+    place: _Place | None
+    key: Any
+    where: str
+    bound: tuple[Any, ...]
+    by: str
+
+    @classmethod
+    def of(cls, ordering: str, place: _Place | None) -> _Order:
+        key, cast = KEYS[ordering.removeprefix("-")]
+        is_descending = ordering.startswith("-") != (place is not None and place.is_back)
+        direction = "DESC" if is_descending else "ASC"
+        where = f"WHERE (sort_key, pk) {'<' if is_descending else '>'} (%s::{cast}, %s)" if place else ""
+        bound = (place.key, place.pk) if place else ()
+        return cls(place, key, where, bound, f"ORDER BY sort_key {direction}, pk {direction}")
+
+    def inner(self, people: Any, *names: str) -> tuple[str, tuple[Any, ...]]:
+        """The SELECT of pk, sort_key and `names` of people in no order."""
+        query = people.order_by().annotate(sort_key=self.key).values_list("pk", "sort_key", *names).query
+        sql, parameters = query.sql_with_params()
+        return sql, tuple(parameters)
+
+    def shown(self, rows: Sequence[tuple[Any, ...]], limit: int) -> tuple[list[tuple[int, str]], bool]:
+        """(pk, sort key as text) in display order, and whether there is more in the direction of reading."""
+        found = [(int(pk), str(text)) for pk, text in rows[:limit]]
+        return (found[::-1] if self.place is not None and self.place.is_back else found), len(rows) > limit
+
+
+def _read(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"WITH m (pk, sort_key) AS {fence} ({inner}) SELECT pk, sort_key::text FROM m {where} "
-            f"ORDER BY sort_key {direction}, pk {direction} LIMIT %s",
-            [*bound, limit + 1],
-        )
-        found = [(int(pk), str(text)) for pk, text in cursor.fetchall()]
-    has_more = len(found) > limit
-    found = found[:limit]
-    return (found[::-1] if place is not None and place.is_back else found), has_more
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())
+
+
+def _counted_page(
+    matching: Any, ordering: str, place: _Place | None, limit: int
+) -> tuple[CappedCount, list[tuple[int, str]], bool]:
+    """How many there are, and their page, which is right only where the count is not capped: collected, then sorted."""
+    order = _Order.of(ordering, place)
+    inner, bound = order.inner(matching)
+    rows = _read(
+        f"WITH m (pk, sort_key) AS MATERIALIZED ({inner} LIMIT %s), c AS (SELECT count(*) AS n FROM m) "
+        f"SELECT n, pk, sort_key::text FROM c LEFT JOIN "
+        f"(SELECT pk, sort_key FROM m {order.where} {order.by} LIMIT %s) p ON true {order.by}",
+        [*bound, COUNT_CAP, *order.bound, limit + 1],
+    )
+    count = _capped(int(rows[0][0]), COUNT_CAP)
+    return count, *order.shown([row[1:] for row in rows if row[1] is not None], limit)
+
+
+def _wide_page(
+    people: Any, q: Q, ordering: str, place: _Place | None, limit: int
+) -> tuple[list[tuple[int, str]], bool]:
+    """The page of many people: read along the index of the order, where a page is mostly found within a few rows.
+
+    The planner alone would at times collect and sort all of them, because it guesses texts and sets to be rare.
+    """
+    order = _Order.of(ordering, place)
+    is_in = Case(When(q, then=Value(True)), default=Value(False), output_field=BooleanField()) if q else Value(True)
+    inner, bound = order.inner(people.annotate(is_in=is_in), "is_in")
+    rows = _read(
+        f"SELECT pk, sort_key::text FROM (SELECT * FROM ({inner}) a (pk, sort_key, is_in) {order.where} {order.by} "
+        f"LIMIT %s) w WHERE is_in {order.by} LIMIT %s",
+        [*bound, *order.bound, WALK_ROWS, limit + 1],
+    )
+    return order.shown(rows, limit) if len(rows) > limit else _page(people.filter(q), ordering, place, limit)
+
+
+def _page(matching: Any, ordering: str, place: _Place | None, limit: int) -> tuple[list[tuple[int, str]], bool]:
+    """One page in display order, in whatever way the planner chooses."""
+    order = _Order.of(ordering, place)
+    inner, bound = order.inner(matching)
+    rows = _read(
+        f"WITH m (pk, sort_key) AS NOT MATERIALIZED ({inner}) SELECT pk, sort_key::text FROM m {order.where} "
+        f"{order.by} LIMIT %s",
+        [*bound, *order.bound, limit + 1],
+    )
+    return order.shown(rows, limit)
 
 
 def _rows(organization: Organization, pks: Sequence[int], context: Context, stale_days: int) -> list[AccountRow]:
@@ -310,16 +384,16 @@ def account_row(
         initials=_initials(account.name or account.account_id),
         account_status=account_status_code(account),
         account_status_label=account_status_label(account),
-        membership_status=MembershipStatus(account.membership_status).name.lower(),
-        membership_status_label=str(MembershipStatus(account.membership_status).label),
-        claim_status=ClaimStatus(account.claim_status).name.lower(),
+        membership_status=_MEMBERSHIPS[account.membership_status][0],
+        membership_status_label=_MEMBERSHIPS[account.membership_status][1],
+        claim_status=_CLAIMS[account.claim_status][0],
         is_external=account.claim_status == ClaimStatus.UNMANAGED,
-        claim_status_label=str(ClaimStatus(account.claim_status).label),
-        source=ManagementSource(account.management_source).name.lower(),
-        source_label=str(ManagementSource(account.management_source).label),
+        claim_status_label=_CLAIMS[account.claim_status][1],
+        source=_SOURCES[account.management_source][0],
+        source_label=_SOURCES[account.management_source][1],
         is_synced=account.management_source == ManagementSource.SYNCED,
-        kind=AccountKind(account.kind).name.lower(),
-        kind_label=str(AccountKind(account.kind).label),
+        kind=_KINDS[account.kind][0],
+        kind_label=_KINDS[account.kind][1],
         groups=tuple(
             sorted((groups[pk] for pk in account.group_ids if pk in groups), key=lambda tag: tag.name.casefold())
         ),
@@ -376,13 +450,13 @@ def _use(row: ProductAccess, groups: dict[int, GroupTag], now: datetime, stale_b
         short_label=words.short_label(row.product),
         site=row.site,
         resource=row.resource,
-        activity=Activity(row.activity).name.lower(),
+        activity=_ACTIVITIES[row.activity][0],
         last_active_at=row.last_active_at,
         age=words.login(row.activity, row.last_active_at, now),
         date=words.moment(row.last_active_at),
         is_stale=row.last_active_at is not None and row.last_active_at < stale_before,
         via=tuple(groups[pk] for pk in row.group_ids if pk in groups),
-        direct=ProductAccess.Direct(row.direct).name.lower(),
+        direct=_DIRECT[row.direct][0],
     )
 
 
@@ -393,8 +467,7 @@ def _newest_per_product(products: Sequence[ProductUse]) -> tuple[ProductUse, ...
         known = best.get(use.product)
         if known is None or _rank(use) > _rank(known):
             best[use.product] = use
-    order = {product: number for number, product in enumerate(Product.values)}
-    return tuple(sorted(best.values(), key=lambda use: (order.get(use.product, len(order)), use.product)))
+    return tuple(sorted(best.values(), key=lambda use: (_PLACES.get(use.product, len(_PLACES)), use.product)))
 
 
 def _rank(use: ProductUse) -> tuple[float, bool]:
@@ -412,11 +485,14 @@ def every_row(organization: Organization, filters: AccountFilters, *, ordering: 
     if ordering not in ORDERINGS:
         raise InvalidInput(fields={"ordering": [f"Sort by one of {', '.join(ORDERINGS)}."]})
     context = Context.of(organization)
-    matching = Account.objects.of(organization).filter(filters.as_q(context))
-    is_narrow = not _count(matching, COUNT_CAP).is_capped
+    people, q = Account.objects.of(organization), filters.as_q(context)
     place: _Place | None = None
+    count, found, has_more = _counted_page(people.filter(q), ordering, place, MAX_LIMIT)
     while True:
-        found, has_more = _page(matching, ordering, place, MAX_LIMIT, is_narrow=is_narrow)
+        if count.is_capped:
+            found, has_more = _wide_page(people, q, ordering, place, MAX_LIMIT)
+        elif place is not None:
+            _, found, has_more = _counted_page(people.filter(q), ordering, place, MAX_LIMIT)
         yield from _rows(organization, [pk for pk, _ in found], context, 30)
         if not has_more:
             return
