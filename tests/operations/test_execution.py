@@ -14,6 +14,7 @@ import time_machine
 from django.utils import timezone
 from pytest_django import Settings
 
+from apps.audit.models import AuditEvent
 from apps.operations import services
 from apps.operations.models import Operation, OperationItem
 from apps.operations.selection import AccountsSelection, IdleSelection
@@ -423,6 +424,35 @@ def test_what_is_half_done_and_waits_for_its_next_try_is_not_said_to_be_cancelle
     assert waiting.outcome == Outcome.UNRESOLVED
     assert "half done" in waiting.detail
     assert waiting in undo.changed_items([operation])
+
+
+def test_what_a_worker_gives_back_after_the_stop_is_ended_though_another_run_is_open(plan: Plan, execute: Run) -> None:
+    plan("deactivate")
+    stopped = plan()
+    claim = claims.claim_chunk(stopped.pk, 3)
+    services.cancel_operation(operation=stopped, actor=SYSTEM)
+    claims.release(claim.items, claim.token)
+    Operation.objects.filter(pk=stopped.pk).update(driven_at=None)  # its worker died here
+
+    assert stopped.pk in execution.forgotten_runs(timezone.now())
+    execute(stopped)
+
+    assert stopped.pk not in execution.forgotten_runs(timezone.now())
+    given_back = stopped.items.filter(pk__in=[item.pk for item in claim.items])
+    assert set(given_back.values_list("status", "outcome")) == {("finished", Outcome.CANCELLED)}
+    assert sum(stopped.outcomes.values()) == stopped.items.count()
+
+
+def test_the_end_of_a_run_is_one_row_of_the_audit_log_with_its_figures(plan: Plan, execute: Run) -> None:
+    operation = plan()
+
+    execute(operation)
+
+    row = AuditEvent.objects.get(
+        operation_id=operation.pk, action__startswith="operation.", outcome="success", after__has_key="done"
+    )
+    assert row.after["people"] == operation.people_count
+    assert row.after["done"] == operation.items.filter(outcome=Outcome.DONE).count() > 0
 
 
 def test_who_is_exempted_while_half_done_is_not_said_to_be_untouched(

@@ -584,15 +584,22 @@ def sweep() -> None:
     undriven = Q(driven_at__isnull=True) | Q(driven_at__lt=stale)
     for pk in Operation.objects.filter(undriven, status=Operation.Status.PLANNING).values_list("pk", flat=True):
         enqueue_again("operations.plan", operation_id=pk)
-    due = Q(waiting_until__isnull=True) | Q(waiting_until__lte=now)
-    runs = Operation.objects.filter(undriven, due, status__in=Operation.WORKING, mode=Operation.Mode.LIVE)
-    doubtful = Operation.objects.filter(
-        undriven,
-        pk__in=OperationItem.objects.filter(
-            Q(status=Status.IN_DOUBT, next_read_at__lte=now) | Q(status=Status.CLAIMED, lease_until__lte=now)
-        ).values("operation_id"),
-    )
-    for pk in {*runs.values_list("pk", flat=True), *doubtful.values_list("pk", flat=True)}:
+    for pk in forgotten_runs(now):
         enqueue_again("operations.execute", operation_id=pk)
     for operation in Operation.objects.filter(status=Operation.Status.HELD, expires_at__lte=now):
         finishing.close(operation, Operation.Status.EXPIRED, "Nobody approved the plan in time.")
+
+
+def forgotten_runs(now: datetime) -> set[int]:
+    """Keys of the runs that have something to do and that nobody drives."""
+    undriven = Q(driven_at__isnull=True) | Q(driven_at__lt=now - timedelta(seconds=settings.AUM_DRIVER_SECONDS))
+    due = Q(waiting_until__isnull=True) | Q(waiting_until__lte=now)
+    runs = Operation.objects.filter(undriven, due, status__in=Operation.WORKING, mode=Operation.Mode.LIVE)
+    unfinished = OperationItem.objects.filter(
+        Q(status=Status.IN_DOUBT, next_read_at__lte=now)
+        | Q(status=Status.CLAIMED, lease_until__lte=now)
+        # Given back after the run was stopped, by a worker that died before it ended them.
+        | Q(status=Status.PENDING, operation__status=Operation.Status.CANCELLED)
+    )
+    doubtful = Operation.objects.filter(undriven, mode=Operation.Mode.LIVE, pk__in=unfinished.values("operation_id"))
+    return {*runs.values_list("pk", flat=True), *doubtful.values_list("pk", flat=True)}
