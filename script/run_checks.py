@@ -90,7 +90,8 @@ def application_steps(options: argparse.Namespace, pytest_arguments: list[str]) 
     processes = str(min(4, (os.cpu_count() or 1) + 2))
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--durations=15"]
     # By file: some modules are a story that is told in order. Groups of xdist do nothing under pytest 9.2.
-    yield "pytest", [*pytest, "-n", processes, "--dist", "loadfile", "--ignore=tests/product", *pytest_arguments]
+    by_file = ["-n", processes, "--dist", "loadfile", "--no-loadscope-reorder"]
+    yield "pytest", [*pytest, *by_file, "--ignore=tests/product", *pytest_arguments]
     if not pytest_arguments:
         # The running product wants both cores for itself.
         yield "product tests", [*pytest, "tests/product"]
