@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,11 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
-    results = [run(name, command) for name, command in static_steps()]
     with contextlib.ExitStack() as stack:
+        # Beside the start of the servers and the migration, which leave a core free; told when all of them are done.
+        beside = stack.enter_context(ThreadPoolExecutor(1))
+        told: list[str] = []
+        static = beside.submit(lambda: [run(name, command, say=told.append) for name, command in static_steps()])
         environ = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "aum.settings_test",
@@ -49,7 +53,10 @@ def main(arguments: list[str]) -> int:
         environ["AUM_TEST_TEMPLATE"] = environ["DATABASE_URL"].rpartition("/")[2]
         if options.full:
             environ.setdefault("AUM_EXAMPLES", "2000")  # tests/examples.py
-        results += [run(name, command, environ) for name, command in application_steps(options, pytest_arguments)]
+        prepared = [run(name, command, environ) for name, command in preparing_steps()]
+        results = static.result() + prepared
+        say_at_once("".join(told))
+        results += [run(name, command, environ) for name, command in testing_steps(options, pytest_arguments)]
         if not options.fast:
             results.extend(run_browser_tests(options, pytest_arguments, environ))
     print_summary(results, time.monotonic() - began)
@@ -78,13 +85,17 @@ def static_steps() -> Iterator[tuple[str, list[str]]]:
         yield "djlint", [str(BIN / "djlint"), "templates", "--lint", "--quiet"]
 
 
-def application_steps(options: argparse.Namespace, pytest_arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """The checks that load the application."""
+def preparing_steps() -> Iterator[tuple[str, list[str]]]:
+    """The checks of the application before its tests."""
     manage = [sys.executable, "manage.py"]
     yield "migrations", [*manage, "makemigrations", "--check", "--dry-run"]
     # Once; the databases of all test processes are copies of it.
     yield "migrate", [*manage, "migrate", "--verbosity", "0"]
     yield "django check", [*manage, "check", "--fail-level", "WARNING"]
+
+
+def testing_steps(options: argparse.Namespace, pytest_arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """The tests without a browser."""
     marks = "not browser" if options.full else "not browser and not slow"
     # More than cores: many tests wait for processes that they started, above all those that come last.
     processes = str(min(4, (os.cpu_count() or 1) + 2))
@@ -97,8 +108,14 @@ def application_steps(options: argparse.Namespace, pytest_arguments: list[str]) 
         yield "product tests", [*pytest, "tests/product"]
 
 
-def run(name: str, command: list[str], environ: dict[str, str] | None = None) -> Result:
-    print(f"\n=== {name} ".ljust(100, "="), flush=True)
+def say_at_once(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def run(
+    name: str, command: list[str], environ: dict[str, str] | None = None, say: Callable[[str], None] = say_at_once
+) -> Result:
+    say(f"\n=== {name} ".ljust(100, "=") + "\n")
     began = time.monotonic()
     line = ""
     with subprocess.Popen(
@@ -106,10 +123,10 @@ def run(name: str, command: list[str], environ: dict[str, str] | None = None) ->
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            print(line, end="", flush=True)
+            say(line)
     seconds = time.monotonic() - began
     outcome = "ok" if process.returncode == 0 else f"FAILED (exit code {process.returncode})"
-    print(f"--- {name}: {outcome}, {seconds:.1f} s", flush=True)
+    say(f"--- {name}: {outcome}, {seconds:.1f} s\n")
     return Result(name, outcome, seconds, line.strip("= \n"))
 
 
