@@ -28,7 +28,7 @@ BREAKING = ("NOT_NULL", "DROP_COLUMN", "DROP_TABLE", "RENAME_COLUMN", "RENAME_TA
 JUDGED = {("audit", "0004_search_moment")}
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)  # an index that is made concurrently is not even shown inside one
 def test_a_new_migration_leaves_the_version_before_able_to_read_and_write() -> None:
     linter = MigrationLinter(str(Path(settings.BASE_DIR)), no_cache=True)
     migrations = MigrationLoader(connection, replace_migrations=False).disk_migrations
