@@ -20,7 +20,7 @@ from apps.operations.models import Operation, OperationItem
 from apps.operations.selection import AccountsSelection, IdleSelection
 from apps.operations.services import claims, execution, undo
 from apps.operators.models import Operator
-from apps.organizations.models import Credential, Organization
+from apps.organizations.models import Alert, Credential, Organization
 from apps.organizations.recorder import Actor
 from apps.organizations.services import client_for, release_kill_switch, turn_kill_switch_on
 from apps.sandbox.server import Sandbox
@@ -193,6 +193,10 @@ def test_refused_calls_fail_with_the_reason_and_retry_runs_only_them(
     assert operation.status == Operation.Status.PARTIAL_FAILURE
     assert failed
     assert operation.items.filter(outcome=Outcome.FAILED).exclude(detail="").count() == 3
+    alert = Alert.objects.get(organization=operation.organization, kind="run_failed")
+    assert f"Run #{operation.number}" in alert.title
+    assert "3 failed" in alert.title
+    assert alert.link == operation.get_absolute_url()
 
     again = services.retry_failed(operation=operation, actor=Actor.operator(author), operator=author)
     services.run_planning(again.pk)
@@ -200,6 +204,7 @@ def test_refused_calls_fail_with_the_reason_and_retry_runs_only_them(
 
     assert set(again.items.values_list("subject", flat=True)) == failed
     assert again.status == Operation.Status.SUCCEEDED
+    assert Alert.objects.filter(kind="run_failed").count() == 1
 
 
 def test_undo_shows_what_somebody_else_changed_and_leaves_it(

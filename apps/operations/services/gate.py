@@ -32,7 +32,7 @@ class Brakes:
     max_count: int
     max_share_percent: Decimal
     max_per_day: int
-    max_group_share_percent: int = 100
+    max_group_share_percent: int
 
     @classmethod
     def of(cls, organization: Organization, limits: Limits) -> Brakes:
