@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import BooleanField, F, Func, Q, QuerySet
-from django.db.models.functions import Lower
+from django.db.models import BooleanField, F, Func, Q, QuerySet, Value
+from django.db.models.functions import Coalesce, Lower
 from django.db.models.lookups import In
 
 from apps.organizations.models import Organization
-from apps.users.models import Account, AccountKind, Exemption
+from apps.users.models import Account, AccountKind, Exemption, GroupMembership
 
 _IN_FORCE = "e.starts_at <= %s AND e.ended_at IS NULL AND (e.until IS NULL OR e.until > %s)"
 
@@ -71,9 +71,11 @@ def exempt_people_q(organization: Organization, now: datetime) -> Q:
     found = Q(pk__in=in_force.filter(account__isnull=False).values("account_id"))
     sets = list(in_force.filter(account__isnull=True).values_list("group_id", "domain", "account_kind"))
     if groups := sorted({group for group, _, _ in sets if group}):
-        found |= Q(group_ids__overlap=groups)
+        found |= Q(pk__in=GroupMembership.objects.filter(group__in=groups).values("account"))
     if domains := sorted({domain for _, domain, _ in sets if domain}):
-        found |= Q(In(Lower(Func(F("email"), template="split_part(%(expressions)s, '@', 2)")), domains))
+        # Never NULL: the opposite has to hold for people whose address Atlassian hides.
+        domain = Coalesce(Lower(Func(F("email"), template="split_part(%(expressions)s, '@', 2)")), Value(""))
+        found |= Q(In(domain, domains))
     if kinds := sorted({kind for _, _, kind in sets if kind is not None}):
         found |= Q(kind__in=kinds)
     return found

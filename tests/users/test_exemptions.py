@@ -28,6 +28,9 @@ def exempt_now(organization: Organization) -> set[str]:
     found = set(people.filter(exempt_q(now)).values_list("email", flat=True))
     shown = set(people.filter(exempt_until__gt=now).values_list("email", flat=True))
     assert shown == found, "lists show what plans do"
+    listed = exempting.exempt_people_q(organization, now)
+    assert set(people.filter(listed).values_list("email", flat=True)) == found, "the filter finds whom plans spare"
+    assert set(people.exclude(listed).values_list("pk")) == set(people.exclude(exempt_q(now)).values_list("pk"))
     return found
 
 

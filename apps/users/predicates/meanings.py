@@ -248,11 +248,6 @@ def exempt_q(now: datetime) -> Q:
     return exempting.exempt_q(now)
 
 
-def exempt_people_q(organization: Organization, now: datetime) -> Q:
-    """The same people, for a list of them."""
-    return exempting.exempt_people_q(organization, now)
-
-
 def search_q(text: str) -> Q:
     """Name or e-mail contains `text`, from three characters on; with fewer, one of them begins with it.
 

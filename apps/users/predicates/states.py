@@ -11,6 +11,7 @@ from typing import ClassVar
 from django.db.models import Q, Value
 from django.db.models.lookups import Exact
 
+from apps.users.exempting import exempt_people_q
 from apps.users.models import (
     AccountKind,
     AccountStatus,
@@ -23,7 +24,6 @@ from apps.users.predicates.meanings import (
     Partition,
     PredicateError,
     dated_q,
-    exempt_people_q,
     exempt_q,
     holds_q,
     partition_case,

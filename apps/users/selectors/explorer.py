@@ -254,7 +254,10 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Order:
-    """The SQL of an order: of (sort_key, pk), from a place on, in the direction of reading."""
+    """The SQL of an order: of (sort_key, pk), from a place on, in the direction of reading.
+
+    The text of the key needs another name in a statement: ORDER BY would take it for the key.
+    """
 
     place: _Place | None
     key: Any
@@ -281,9 +284,6 @@ class _Order:
         """(pk, sort key as text) in display order, and whether there is more in the direction of reading."""
         found = [(int(pk), str(text)) for pk, text in rows[:limit]]
         return (found[::-1] if self.place is not None and self.place.is_back else found), len(rows) > limit
-
-
-# The text has a name of its own in the statements below: ORDER BY would take it for the key.
 
 
 def _read(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -146,7 +146,7 @@ def user_list(request: OrganizationRequest) -> HttpResponse:
 
 
 def _lines(request: OrganizationRequest, rows: Sequence[AccountRow], picked_pks: Container[int]) -> list[Line]:
-    """The rows with their menus, which are most of the page: each is made once for all of whom the same can be done."""
+    """The rows with their menus, each of which is made once for all people of whom the same can be done."""
     organization, template = organization_of(request), get_template("users/_row_menu.html")
     shared = {
         "organization": organization,
