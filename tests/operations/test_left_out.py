@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.db.models import Count
+
 from apps.operations import services
 from apps.operations.models import LeftOut, Operation
 from apps.operations.selection import AccountsSelection, ActionSpec
@@ -18,8 +20,10 @@ def test_who_loses_a_product_on_one_site_and_keeps_it_on_another_is_listed_with_
     organization: Organization, plan: Callable[..., Operation]
 ) -> None:
     free = Account.objects.of(organization).filter(vanished_at=None).exclude(protected_q(organization))
-    rows = ProductAccess.objects.of(organization).filter(product="jira", account__in=free).exclude(group_ids=[])
-    first = next(row for row in rows.order_by("pk") if Group.objects.filter(pk__in=row.group_ids).count() == 1)
+    rows = ProductAccess.objects.of(organization).filter(product="jira", account__in=free)
+    on_one_site = rows.values("account").annotate(sites=Count("pk")).filter(sites=1).values("account")
+    rows = rows.filter(account__in=on_one_site).order_by("account__account_id")
+    first = next(row for row in rows if Group.objects.filter(pk__in=row.group_ids).count() == 1)
     given = Group.objects.filter(pk__in=first.group_ids)
     given.update(is_synced=False, is_administrative=False, are_grants_known=True, is_licence_only=True)
     other = Group.objects.create(
