@@ -189,7 +189,8 @@ def test_the_whole_link_is_taken_as_a_cursor(client: APIClient, plain: Organizat
     _fill(plain, 0, 4)
     link = client.get(_address("operations/?limit=2")).json()["next"]
 
-    assert client.get(_address("operations/"), {"limit": 2, "cursor": link}).json() == client.get(link).json()
+    by_cursor = client.get(_address("operations/"), {"limit": 2, "cursor": link}).json()
+    assert by_cursor["results"] == client.get(link).json()["results"] != []
 
 
 @pytest.mark.parametrize(
