@@ -144,7 +144,9 @@ def command(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_backup_destroy_restore_and_nothing_happens_before_an_owner_confirms(tmp_path: Path) -> None:
+def test_backup_destroy_restore_and_nothing_happens_before_an_owner_confirms_and_then_it_goes_on(
+    tmp_path: Path,
+) -> None:
     tmp_path.chmod(0o755)
     for folder in list(tmp_path.parents)[:3]:
         folder.chmod(folder.stat().st_mode | 0o055)
@@ -195,3 +197,37 @@ def test_backup_destroy_restore_and_nothing_happens_before_an_owner_confirms(tmp
             time.sleep(15)
             assert len(sandbox.control.get("ledger")["entries"]) == writes
             assert status(product, second) not in FINAL
+
+            # Only an owner says that this copy may act; then the run that stood half done goes on to a true end.
+            confirm = (
+                "kill-switch",
+                "off",
+                "--organization",
+                "kept",
+                "--reason",
+                "Restored",
+                "--as",
+                "kept@aum.example",
+            )
+            refused = command(data_dir, *confirm)
+            assert refused.returncode != 0, refused.stdout
+            assert len(sandbox.control.get("ledger")["entries"]) == writes
+            assert product.change("UPDATE operators_grant SET role = 'owner'") == 1
+            confirmed = command(data_dir, *confirm)
+            assert confirmed.returncode == 0, confirmed.stdout + confirmed.stderr
+            wait_for(lambda: status(product, second) in FINAL, seconds=150, what="the run goes on")
+            assert status(product, second) == "succeeded"
+            items = product.query(
+                "SELECT subject, outcome FROM operations_operationitem WHERE operation_id = %s", second
+            )
+            assert {outcome for _subject, outcome in items} <= {"done", "already_so"}
+            after = sandbox.control.get("state")
+            assert all("active" not in after[subject]["directories"].values() for subject, _outcome in items)
+            effects = [
+                (entry["account"], entry["path"])
+                for entry in sandbox.control.get("ledger")["entries"]
+                if entry["effect"] == "changed" and "/_control/" not in entry["path"]
+            ]
+            assert len(effects) == len(set(effects)), "a second effective write"
+            verified = command(data_dir, "audit", "verify", "--organization", "kept")
+            assert verified.returncode == 0, verified.stdout + verified.stderr
