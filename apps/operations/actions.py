@@ -69,6 +69,8 @@ class Action(ABC):
     needs_managed: ClassVar[bool] = False
     needs_unmanaged: ClassVar[bool] = False
     inverse: ClassVar[str | None] = None
+    # Changes who administers something: by an owner's hand alone, with a second person (P15).
+    is_administrative: ClassVar[bool] = False
     # Place in the fixed order (DECISIONS.md §14).
     rank: ClassVar[int]
     # Atlassian answers a repeat of the call without a second effect, so a lost answer may be followed by another call.
@@ -244,6 +246,25 @@ class RemoveFromGroup(AddToGroup):
         return client.remove_from_group(target.account_id, target.group_id, target.directory_id)
 
 
+class AddToAdminGroup(AddToGroup):
+    name, label, done_word, rank = "add_to_admin_group", "Add user to admin group", "Added to admin group", 21
+    effect = "Adds the person to the group and gives the administration that the group grants."
+    way_back = "Remove from the admin group takes it away again."
+    inverse, is_administrative = "remove_from_admin_group", True
+
+
+class RemoveFromAdminGroup(RemoveFromGroup):
+    name, label, done_word, rank = (
+        "remove_from_admin_group",
+        "Remove user from admin group",
+        "Removed from admin group",
+        41,
+    )
+    effect = "Takes the person out of the group and away the administration that only the group grants."
+    way_back = "Undo adds them to the group again; that too needs a second person."
+    inverse, is_administrative = "add_to_admin_group", True
+
+
 class RemoveProductAccess(Action):
     """Leaves every path that gives one product on one site: groups, then direct roles; one call a path."""
 
@@ -309,10 +330,19 @@ REGISTRY: dict[str, Action] = {
         CancelInvite(),
         AddToGroup(),
         RemoveFromGroup(),
+        AddToAdminGroup(),
+        RemoveFromAdminGroup(),
         RemoveProductAccess(),
         GrantProductAccess(),
     )
 }
+
+
+ADMINISTRATIVE = frozenset(name for name, action in REGISTRY.items() if action.is_administrative)
+# Those that a group is the target of.
+ADDING = ("add_to_group", "add_to_admin_group")
+LEAVING = ("remove_from_group", "remove_from_admin_group")
+OF_GROUPS = (*ADDING, *LEAVING)
 
 
 def action_named(name: str) -> Action:

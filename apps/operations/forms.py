@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from django import forms
 from django.http import QueryDict
 
-from apps.operations.actions import REGISTRY
+from apps.operations.actions import ADMINISTRATIVE, LEAVING, OF_GROUPS, REGISTRY
 from apps.operations.planning import group_refusal
 from apps.operations.selection import AccountsSelection, ActionSpec, FilterSelection, Selection
 from apps.organizations.models import Directory, Organization
@@ -27,7 +27,7 @@ USER_ACTIONS = (
     "cancel_delete",
     "remove_from_directory",
 )
-GROUP_ACTIONS = ("add_to_group", "remove_from_group")
+GROUP_ACTIONS = OF_GROUPS
 NOBODY = "Select at least one user."
 NO_ACTION = "Choose a user action or a group action."
 MAX_GROUPS = 50
@@ -191,7 +191,9 @@ def group_choices(
     found = known.exclude(pk__in=chosen).order_by("name", "pk")
     if search:
         found = found.filter(name__icontains=search)
-    if held_by and action == "remove_from_group":
+    if action in ADMINISTRATIVE:
+        found = found.filter(is_administrative=True)
+    if held_by and action in LEAVING:
         held = Account.objects.of(organization).filter(account_id=held_by).values_list("group_ids", flat=True).first()
         found = found.filter(pk__in=held or [])
     rows = list(found[: GROUPS_SHOWN + 1])

@@ -20,7 +20,7 @@ from django.db.models.functions import Coalesce, JSONObject
 from django.db.models.lookups import LessThan
 
 from apps.operations import hooks
-from apps.operations.actions import REGISTRY, action_named
+from apps.operations.actions import ADDING, ADMINISTRATIVE, OF_GROUPS, REGISTRY, action_named
 from apps.operations.models import LeftOut, Operation, OperationItem
 from apps.operations.selection import (
     AccountsSelection,
@@ -249,9 +249,8 @@ def candidates(
 
     reasons: list[When] = []
     if action.takes_access:
-        protected = predicates.protected_q(organization, selection.protected_group_ids)
         reasons += [
-            When(protected, then=Value("protected")),
+            When(protected_from_q(action_name, organization, selection.protected_group_ids), then=Value("protected")),
             When(predicates.exempt_q(now), then=Value("exempt")),
         ]
         if asked is not None and asked.open is not None:
@@ -271,6 +270,18 @@ def candidates(
         else Value(IN, output_field=models.CharField()),
         why=why,
     ).alias(why_code=code)
+
+
+def protected_from_q(action_name: str, organization: Organization, extra_group_ids: Iterable[int] = ()) -> Q:
+    """Whom the action must not touch (P2).
+
+    The one exception is an owner's approved removal from a group that grants administration: admins and members of
+    protected groups are whom it is for; the owner of AUM's key and accounts that are no people stay out (DECISIONS.md
+    §9).
+    """
+    if action_name in ADMINISTRATIVE:
+        return predicates.never_touched_q()
+    return predicates.protected_q(organization, extra_group_ids)
 
 
 def _already_so(action_name: str) -> list[When]:
@@ -349,9 +360,15 @@ def group_refusal(group: Group, action_name: str) -> str:
     """Why a group cannot be the target of an add or removal (P15, hand-off); empty when it can."""
     if group.is_synced:
         return f"{group.name} is managed in the identity provider. Change it there."
-    if group.is_administrative:
-        return f"{group.name} grants administration. AUM does not change who is in it."
-    if action_name == "add_to_group" and not group.are_grants_known:
+    if action_name in ADMINISTRATIVE:
+        if not group.is_administrative:
+            return f"{group.name} grants no administration. Use the plain group action for it."
+    elif group.is_administrative:
+        return (
+            f"{group.name} grants administration. Only an owner changes who is in it: by hand under Users, with a "
+            "second person."
+        )
+    if action_name in ADDING and not group.are_grants_known:
         return f"What {group.name} grants is not known. Sync first."
     return ""
 
@@ -365,11 +382,11 @@ def _shape(action_name: str) -> tuple[str, str, str]:
     }
     if action_name in statuses:
         return (_DIRECTORY_JOIN.format(status=statuses[action_name]), *_DIRECTORY_TARGET)
-    if action_name in ("add_to_group", "remove_from_group"):
+    if action_name in OF_GROUPS:
         held = "a.group_ids @> ARRAY[g.id]"
-        condition = f"AND {'NOT ' if action_name == 'add_to_group' else ''}{held}"
-        condition += " AND NOT g.is_administrative"
-        if action_name == "add_to_group":
+        condition = f"AND {'NOT ' if action_name in ADDING else ''}{held}"
+        condition += f" AND {'' if action_name in ADMINISTRATIVE else 'NOT '}g.is_administrative"
+        if action_name in ADDING:
             condition += " AND g.are_grants_known"
         join = _GROUP_JOIN.format(condition=condition, no_membership=MembershipStatus.NO_MEMBERSHIP.value)
         return (join, *_GROUP_TARGET)

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.operations import selectors, services
-from apps.operations.actions import REGISTRY
+from apps.operations.actions import OF_GROUPS, REGISTRY
 from apps.operations.api.serializers import (
     ApproveSerializer,
     BulkActionSerializer,
@@ -45,7 +45,6 @@ from aum.common.pagination import body, keyset_page, refuse_unknown
 from aum.common.pagination_parameters import choice, choices, instant, whole_number
 from aum.common.serializers import page_of
 
-GROUP_ACTIONS = ("add_to_group", "remove_from_group")
 # DESIGN.md §10: whatever a token's operator may do, a script deletes nobody.
 NEVER_BY_TOKEN = ("delete",)
 FILTER_PARAMETERS = [
@@ -161,7 +160,7 @@ def _specs(organization: Organization, given: dict[str, Any], names: Sequence[st
     return [
         ActionSpec(
             name,
-            group_ids=groups if name in GROUP_ACTIONS else (),
+            group_ids=groups if name in OF_GROUPS else (),
             products=products if name == "remove_product_access" else (),
             sites=sites if name == "remove_product_access" else (),
         )

@@ -12,6 +12,7 @@ from apps.operations import planning
 from apps.operations.models import Approval, Operation, OperationItem
 from apps.operations.selection import selection_from_json
 from apps.operations.services import finishing
+from apps.operations.services.administration import is_administrative
 from apps.operations.services.gate import protected_now, takes_access
 from apps.operations.services.outcomes import finish_unwritten
 from apps.operations.services.plans import PlanChanged, PlanExpired
@@ -61,6 +62,8 @@ def may_approve(operation: Operation, operator: Operator) -> Refusal | None:
     if Permission.APPROVE not in permissions_of(operator, organization):
         return Refusal("role", "Your role does not include approvals. Ask an approver or an owner.")
     if organization.is_one_operator:
+        if "add_to_admin_group" in operation.action.split("+") and not operation.is_undo:
+            return Refusal("second_person", "Giving administration needs a second person. Add an approver first.")
         return None
     if operator.pk in (operation.actor_id, operation.frozen.get("rule_author_id")):
         return Refusal("author", "Nobody approves a plan of their own. Another approver has to decide.")
@@ -102,6 +105,8 @@ def approve_operation(
     refusal = may_approve(locked, operator)
     if refusal:
         raise MayNotApprove(refusal.sentence)
+    if is_administrative(locked) and actor.kind != "operator":
+        raise MayNotApprove("A change of administration is approved by a person who signed in. Use the page.")
     expected, count = approval_hash(locked)
     if plan_hash != expected:
         raise PlanChanged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,8 +17,15 @@ from apps.operations.actions import REGISTRY
 from apps.operations.models import Operation, OperationItem
 from apps.operations.planning import licensed_people
 from apps.operations.selection import Limits, selection_from_json
+from apps.operations.services.administration import (
+    MIN_ADMINS,
+    TOO_FEW_ADMINS,
+    gives_organization_admin,
+    is_administrative,
+    organization_admins,
+)
 from apps.organizations.models import Organization
-from apps.users.models import Account, AccountStatus, Group
+from apps.users.models import Account, Group
 from apps.users.selectors import data_trust
 
 DAY = timedelta(hours=24)
@@ -134,6 +142,8 @@ def gate_plan(operation: Operation) -> list[dict[str, Any]]:
         reasons += _admins_left(operation)
         if "delete" in operation.action.split("+"):
             reasons.append(_held("delete", "Deleting accounts always needs an approval."))
+    if is_administrative(operation):
+        reasons.append(_held("administration", "Changing who is in an admin group always needs another person."))
     if operation.is_by_token and people > TOKEN_LIMIT:
         reasons.append(_held("token", f"A script's plan for more than {TOKEN_LIMIT} people needs an approval."))
     for gate in hooks.plan_gates:
@@ -145,16 +155,17 @@ def gate_plan(operation: Operation) -> list[dict[str, Any]]:
 
 # Of smaller groups a run may well meet everybody.
 GROUP_FROM = 20
-# An organisation keeps at least this many active admins (P15).
-MIN_ADMINS = 2
 
 
-def _taken_from(operation: Operation) -> QuerySet[Account]:
-    """People of the plan whom an action takes access from, those held out of it left aside."""
+def _taken_from(operation: Operation, *, besides_groups: Sequence[int]) -> QuerySet[Account]:
+    """People of the plan whom an action takes access from, those held out of it left aside.
+
+    `besides_groups`: admin groups (our keys) whose leaving does not count.
+    """
     items = OperationItem.objects.filter(
         operation=operation, action__in=TAKING, status=OperationItem.Status.PENDING
-    ).values("account")
-    return Account.objects.of(operation.organization).filter(pk__in=items)
+    ).exclude(action="remove_from_admin_group", parameters__group_pk__in=list(besides_groups))
+    return Account.objects.of(operation.organization).filter(pk__in=items.values("account"))
 
 
 def _largest_group_shares(operation: Operation, brakes: Brakes) -> list[dict[str, Any]]:
@@ -201,13 +212,13 @@ def _largest_group_shares(operation: Operation, brakes: Brakes) -> list[dict[str
 
 def _admins_left(operation: Operation) -> list[dict[str, Any]]:
     """A plan never leaves fewer than two active organisation admins, whatever let them into it (P15)."""
-    admins = Account.objects.of(operation.organization).filter(
-        is_org_admin=True, vanished_at__isnull=True, account_status=AccountStatus.ACTIVE
-    )
-    taken = _taken_from(operation).filter(pk__in=admins.values("pk")).count()
+    admins = organization_admins(operation.organization)
+    groups = Group.objects.of(operation.organization).filter(is_administrative=True)
+    plain = [group.pk for group in groups if not gives_organization_admin(group)]
+    taken = _taken_from(operation, besides_groups=plain).filter(pk__in=admins.values("pk")).count()
     if not taken or admins.count() - taken >= MIN_ADMINS:
         return []
-    return [_held("admins_left", f"Fewer than {MIN_ADMINS} organisation admins would be left. Plan without them.")]
+    return [_held("admins_left", f"{TOO_FEW_ADMINS} Plan without them.")]
 
 
 def protected_now(organization: Organization) -> list[int]:

@@ -52,6 +52,8 @@ def _is_so(action: str, target: str) -> str:
         WHEN 'delete' THEN a.is_for_deletion OR a.account_status = {AccountStatus.CLOSED.value}
         WHEN 'remove_from_directory' THEN a.membership_status = {MembershipStatus.NO_MEMBERSHIP.value}
         WHEN 'remove_from_group' THEN NOT {_GROUP_HELD.format(target=target)}
+        WHEN 'remove_from_admin_group' THEN NOT {_GROUP_HELD.format(target=target)}
+        WHEN 'add_to_admin_group' THEN {_GROUP_HELD.format(target=target)}
         WHEN 'add_to_group' THEN {_GROUP_HELD.format(target=target)}
         WHEN 'remove_product_access' THEN NOT {_PRODUCT_HELD.format(target=target)}
         ELSE false END"""
@@ -145,8 +147,8 @@ def settle_after_sync(run: SyncRun) -> None:
                 WHERE i.organization_id = %s AND i.outcome = 'done'
                   AND i.written_at > now() - interval '{WATCHED_DAYS} days'
                   AND i.finished_at < %s AND a.management_source = {ManagementSource.SYNCED.value}
-                  AND i.action IN ('suspend', 'deactivate', 'remove_from_group', 'remove_product_access',
-                                   'remove_from_directory')
+                  AND i.action IN ('suspend', 'deactivate', 'remove_from_group', 'remove_from_admin_group',
+                                   'remove_product_access', 'remove_from_directory')
                   AND NOT {_is_so("i.action", "i.target")}
                   AND NOT EXISTS (SELECT 1 FROM operations_operationitem later
                                   WHERE later.account_id = i.account_id AND later.id > i.id AND later.outcome = 'done')

@@ -12,7 +12,7 @@ from django.db.models import Max, Q
 from django.utils import timezone
 
 from apps.operations import hooks, planning
-from apps.operations.actions import REGISTRY, action_named
+from apps.operations.actions import OF_GROUPS, REGISTRY, action_named
 from apps.operations.models import LeftOut, Operation, OperationItem
 from apps.operations.selection import (
     ActionSpec,
@@ -24,6 +24,7 @@ from apps.operations.selection import (
     selection_to_json,
 )
 from apps.operations.services import finishing, invites
+from apps.operations.services.administration import refuse_unless_by_owner
 from apps.operations.services.gate import gate_plan, protected_now
 from apps.operations.services.hydration import plan_product_access
 from apps.operations.services.recording import record_operation
@@ -90,7 +91,7 @@ def _validated_actions(organization: Organization, actions: Sequence[ActionSpec]
         raise InvalidInput(fields={"actions": ["Choose an action."]})
     for spec in actions:
         action_named(spec.name)
-        if spec.name in ("add_to_group", "remove_from_group"):
+        if spec.name in OF_GROUPS:
             if not spec.group_ids:
                 raise InvalidInput(fields={"groups": ["Choose at least one group."]})
             groups = list(Group.objects.of(organization).filter(pk__in=spec.group_ids, vanished_at__isnull=True))
@@ -125,9 +126,10 @@ def plan_operation(
 ) -> Operation:
     """A new operation in status planning; a worker makes the plan (DESIGN.md §4).
 
-    Raises InvalidInput, NotConnected, FromFileOnly, and OperationAlreadyRunning when the rule has an unfinished run. A
-    held plan of the same rule is superseded.
+    Raises InvalidInput, NotAllowed, NotConnected, FromFileOnly, and OperationAlreadyRunning when the rule has an
+    unfinished run. A held plan of the same rule is superseded.
     """
+    refuse_unless_by_owner(organization, [spec.name for spec in actions], actor=actor, operator=operator)
     _validated_actions(organization, actions)
     invites.validate(organization, actions, selection)
     if organization.is_from_file:
@@ -226,7 +228,13 @@ def derive(
     is_by_token: bool,
     **links: Any,
 ) -> Operation:
-    """An operation made from another one's rows: live, unless `links` say otherwise. Raises FromFileOnly."""
+    """An operation made from another one's rows: live, unless `links` say otherwise.
+
+    Raises FromFileOnly, and NotAllowed for a change of administration that is not an owner's.
+    """
+    names = str(links.get("action", source.action)).split("+")
+    is_undo = links.get("undo_of") is not None
+    refuse_unless_by_owner(source.organization, names, actor=actor, operator=operator, is_undo=is_undo)
     if source.organization.is_from_file and links.get("mode", Operation.Mode.LIVE) != Operation.Mode.SAFE:
         raise FromFileOnly
     fields: dict[str, Any] = {

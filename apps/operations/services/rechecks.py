@@ -11,15 +11,15 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from apps.operations import hooks, planning
-from apps.operations.actions import REGISTRY, Fresh
+from apps.operations.actions import OF_GROUPS, REGISTRY, Fresh
 from apps.operations.models import Operation, OperationItem
 from apps.operations.selection import AccountsSelection, FilterSelection, IdleSelection, Selection, selection_from_json
+from apps.operations.services import administration
 from apps.operations.services.finishing import undone_runs
 from apps.operations.services.invites import refusals
 from apps.operations.services.outcomes import Result
 from apps.operations.services.reading import Reading, target_of
 from apps.users.models import Account, Group, ProductAccess
-from apps.users.predicates import protected_q
 
 Outcome = OperationItem.Outcome
 
@@ -166,7 +166,7 @@ def _undo_conflicts(
 
 def _stands(item: OperationItem, fresh: Fresh) -> str:
     """What stands in Atlassian now where an undo found something else."""
-    if item.action in ("add_to_group", "remove_from_group"):
+    if item.action in OF_GROUPS:
         is_in = (item.parameters.get("directory"), item.parameters.get("group")) in (fresh.groups or ())
         return f"{'' if is_in else 'not '}in {item.parameters.get('name', 'the group')}"
     return _state(fresh)
@@ -178,21 +178,22 @@ def _state(fresh: Fresh) -> str:
 
 def _protected_by_now(operation: Operation, items: Sequence[OperationItem]) -> dict[int, Result]:
     """Undo takes access too (of a restore, of an add to a group): never from who is protected today (P2)."""
-    pks = [item.account_id for item in items if REGISTRY[item.action].takes_access]
-    if not pks:
-        return {}
-    people = Account.objects.of(operation.organization).filter(pk__in=pks)
-    protected = set(people.filter(protected_q(operation.organization)).values_list("pk", flat=True))
-    return {
-        item.pk: Result(*_BY_OUT["protected"])
-        for item in items
-        if item.account_id in protected and REGISTRY[item.action].takes_access
-    }
+    results: dict[int, Result] = {}
+    for name in {item.action for item in items if REGISTRY[item.action].takes_access}:
+        taken = [item for item in items if item.action == name]
+        people = Account.objects.of(operation.organization).filter(pk__in=[item.account_id or 0 for item in taken])
+        protected = planning.protected_from_q(name, operation.organization)
+        refused = set(people.filter(protected).values_list("pk", flat=True))
+        results |= {item.pk: Result(*_BY_OUT["protected"]) for item in taken if item.account_id in refused}
+    return results
 
 
 def _administrative_targets(operation: Operation, items: Sequence[OperationItem]) -> dict[int, Result]:
-    """A group that by now grants administration or is synced is no target any more, undo included (P15)."""
-    changes = [item for item in items if item.action in ("add_to_group", "remove_from_group")]
+    """A group that by now grants administration or is synced is no target any more, undo included (P15).
+
+    What an owner changes of administration by hand is judged once more too.
+    """
+    changes = [item for item in items if item.action in OF_GROUPS]
     pks = {item.parameters.get("group_pk") for item in changes}
     groups = {group.pk: group for group in Group.objects.of(operation.organization).filter(pk__in=pks)} if pks else {}
     results: dict[int, Result] = {}
@@ -201,6 +202,9 @@ def _administrative_targets(operation: Operation, items: Sequence[OperationItem]
         refusal = planning.group_refusal(group, item.action) if group else ""
         if group and refusal:
             results[item.pk] = Result(Outcome.HANDED_OFF if group.is_synced else Outcome.SKIPPED_PROTECTED, refusal)
+    left = [item for item in changes if item.pk not in results]
+    for pk, refusal in administration.refused_now(operation, left).items():
+        results[pk] = Result(Outcome.SKIPPED_PROTECTED, refusal)
     return results
 
 

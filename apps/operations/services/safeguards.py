@@ -259,6 +259,8 @@ def _is_protected(group: Group) -> bool:
 def _propose(
     organization: Organization, actor: Actor, operator: Operator | None, reason: str, **fields: Any
 ) -> SafeguardChange:
+    if actor.kind == "token":
+        raise NotAllowed("A token cannot loosen a safeguard. Sign in to do it.")
     if operator is None:
         # Without a person nobody could tell the proposer from the one who approves.
         raise NotAllowed("A looser safeguard needs a person who proposes it. Name one with --as.")

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from apps.operations.actions import REGISTRY, action_named
 from apps.operations.models import Operation, OperationItem
+from apps.operations.services.administration import refuse_unless_by_owner
 from apps.operations.services.finishing import undone_runs
 from apps.operations.services.plans import NotApplicable, derive, new_operation, record_start, started_by
 from apps.operators.models import Operator
@@ -213,6 +214,8 @@ def _undo_runs(
         done = done.filter(subject__in=account_ids)
     if not sources or not done.exists():
         raise NotApplicable(nothing)
+    action = _inverse_actions(done)
+    refuse_unless_by_owner(organization, action.split("+"), actor=actor, operator=operator, is_undo=True)
     numbers = [source.number for source in sources]
     shown = ", ".join(f"#{number}" for number in numbers[:5]) + (f" and {len(numbers) - 5} more" if numbers[5:] else "")
     operation = new_operation(
@@ -221,7 +224,7 @@ def _undo_runs(
         mode=mode,
         initiator=Operation.Initiator.MANUAL,
         name=name[:200],
-        action=_inverse_actions(done),
+        action=action,
         sentence=f"Gives back what {'run' if len(numbers) == 1 else 'runs'} {shown} took.",
         frozen={"undo": {**about, "numbers": numbers}},
         request={

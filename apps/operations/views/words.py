@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db.models import Count, Q
 
 from apps.operations import reasons, services
-from apps.operations.actions import REGISTRY
+from apps.operations.actions import ADDING, ADMINISTRATIVE, OF_GROUPS, REGISTRY
 from apps.operations.models import LeftOut, Operation, OperationItem
 from apps.users.models import Account, ClaimStatus
 from apps.users.products import label_of
@@ -57,6 +57,8 @@ PLANS: dict[str, tuple[str, str, str]] = {
     "cancel_invite": ("will be removed", "Take back the invitation of", ""),
     "add_to_group": ("will be added to groups", "Add", "to groups"),
     "remove_from_group": ("will leave groups", "Remove", "from groups"),
+    "add_to_admin_group": ("will be added to admin groups", "Add", "to admin groups"),
+    "remove_from_admin_group": ("will leave admin groups", "Remove", "from admin groups"),
     "remove_product_access": ("will lose product access", "Remove product access of", ""),
     "grant_product_access": ("will get product access back", "Give product access back to", ""),
 }
@@ -77,9 +79,9 @@ def _verb_and_rest(operation: Operation, name: str) -> tuple[str, str]:
     specs = [spec for spec in (operation.frozen or {}).get("actions", []) if spec["name"] == name]
     # What undoes another run carries that run's actions, whose names are the inverse ones.
     groups = sum(len(spec.get("group_ids", ())) for spec in specs)
-    if name in ("add_to_group", "remove_from_group") and groups:
-        to = "to" if name == "add_to_group" else "from"
-        rest = f"{to} {groups} group{'' if groups == 1 else 's'}"
+    if name in OF_GROUPS and groups:
+        to, kind = "to" if name in ADDING else "from", "admin " if name in ADMINISTRATIVE else ""
+        rest = f"{to} {groups} {kind}group{'' if groups == 1 else 's'}"
     products = [label_of(product) for spec in specs for product in spec.get("products", ())]
     if name == "remove_product_access" and products:
         verb = f"Remove {in_words(products)} access of"
@@ -136,11 +138,9 @@ def change_of(item: OperationItem) -> Change:
     if item.action == "invite":
         names = str(parameters.get("name", ""))
         return Change("", f"Invited{' with ' + names if names else ''}", "ok", "plus")
-    if item.action in ("add_to_group", "remove_from_group"):
+    if item.action in OF_GROUPS:
         group = str(parameters.get("name", "group"))
-        return (
-            Change("", group, "ok", "plus") if item.action == "add_to_group" else Change(group, "left", "warn", "minus")
-        )
+        return Change("", group, "ok", "plus") if item.action in ADDING else Change(group, "left", "warn", "minus")
     product = label_of(str(parameters.get("product", "product")))
     site = str(parameters.get("site", ""))
     held = f"{product} on {site}" if site else product

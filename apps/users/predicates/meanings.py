@@ -233,14 +233,15 @@ def protected_q(organization: Organization, extra_group_ids: Iterable[int] = ())
 
 
 def protected_members_q(group_ids: Iterable[int]) -> Q:
-    protected = (
-        Q(is_org_admin=True)
-        | Q(is_site_admin=True)
-        | Q(is_connection_owner=True)
-        | (~Q(kind=AccountKind.PERSON) & Q(is_kind_released=False))
-    )
+    protected = Q(is_org_admin=True) | Q(is_site_admin=True) | never_touched_q()
     ids = sorted(group_ids)
     return protected | Q(group_ids__overlap=ids) if ids else protected
+
+
+def never_touched_q() -> Q:
+    """Of protected accounts those that nothing makes an exception for: owners of AUM's credentials, and unreleased
+    services, bots and apps."""
+    return Q(is_connection_owner=True) | (~Q(kind=AccountKind.PERSON) & Q(is_kind_released=False))
 
 
 def exempt_q(now: datetime) -> Q:

@@ -33,6 +33,8 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "account.grant_product_access": ("Product access given back", "plus", "ok"),
     "account.add_to_group": ("Added to group", "plus", "ok"),
     "account.remove_from_group": ("Removed from group", "minus", "warn"),
+    "account.add_to_admin_group": ("Added to admin group", "plus", "warn"),
+    "account.remove_from_admin_group": ("Removed from admin group", "minus", "warn"),
     "account.invite": ("Invited", "mail", "info"),
     "account.refreshed": ("Last login fetched", "refresh", ""),
     "exemption.set": ("Exempted", "shield", "info"),
@@ -49,7 +51,9 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "keep_link.release": ("Gave the access up by the link of a mail", "minus", "info"),
     "keep_link.return": ("Asked for the access back", "undo", "info"),
 }
-_GROUP_ACTIONS = frozenset({"account.add_to_group", "account.remove_from_group"})
+_GROUP_ACTIONS = frozenset(
+    f"account.{verb}_{kind}" for verb in ("add_to", "remove_from") for kind in ("group", "admin_group")
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 
-from apps.operators.access import OrganizationRequest, organization_of
+from apps.operators.access import Access, OrganizationRequest, organization_of
+from apps.operators.permissions import Permission
 from apps.users.models import Account, Exemption
 from apps.users.selectors import (
     AccountRow,
@@ -59,8 +60,11 @@ class MenuAction:
     needs_targets: bool = False
 
 
-def menu_actions(row: AccountRow, may_act: bool) -> tuple[MenuAction, ...]:
-    """What the row's menu offers, each line with the reason where it cannot be chosen (S90)."""
+def menu_actions(row: AccountRow, access: Access) -> tuple[MenuAction, ...]:
+    """What the row's menu offers, each line with the reason where it cannot be chosen (S90).
+
+    Who is in admin groups is changed by owners alone, so only they see it; protected users are whom it is for.
+    """
     keeps = ""
     if row.is_protected:
         keeps = "Protected: no action that takes access is possible."
@@ -86,18 +90,36 @@ def menu_actions(row: AccountRow, may_act: bool) -> tuple[MenuAction, ...]:
     no_groups = "" if row.groups else "In no group."
     no_products = "" if row.products else "No product is given to this user."
     managed = "A managed account: delete it instead." if is_managed else ""
+    admin_groups: tuple[MenuAction, ...] = ()
+    if access.may(Permission.OWN):
+        exempt = "Exempt: end the exemption first." if row.is_exempt else ""
+        admin_groups = (
+            MenuAction("add_to_admin_group", "Add to admin groups…", "plus", gone, needs_targets=True),
+            MenuAction(
+                "remove_from_admin_group",
+                "Remove from admin groups…",
+                "minus",
+                exempt or gone or no_groups,
+                needs_targets=True,
+            ),
+        )
     found = (
         membership,
         account,
         MenuAction("add_to_group", "Add to groups…", "plus", gone, needs_targets=True),
         MenuAction("remove_from_group", "Remove from groups…", "minus", keeps or gone or no_groups, needs_targets=True),
+        *admin_groups,
         MenuAction(
             "remove_product_access", "Suspend in products…", "pause", keeps or gone or no_products, needs_targets=True
         ),
         deletion,
         MenuAction("remove_from_directory", "Remove from directory…", "x", managed or keeps or gone),
     )
-    return found if may_act else tuple(dataclasses.replace(action, refusal=NOT_YOURS) for action in found)
+    return (
+        found
+        if access.may(Permission.ACT)
+        else tuple(dataclasses.replace(action, refusal=NOT_YOURS) for action in found)
+    )
 
 
 # The bulk bar's choices; "None" stands before them (S95, S99, S104).

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET, require_POST
 
-from apps.operators.access import OrganizationRequest, organization_of, require
+from apps.operators.access import Access, OrganizationRequest, organization_of, require
 from apps.operators.permissions import Permission
 from apps.organizations.models import Organization
 from apps.users import services
@@ -129,7 +129,7 @@ def user_list(request: OrganizationRequest) -> HttpResponse:
         "limits": LIMITS,
         "may_select": may_act or may_export,
         "bulk_actions": BULK_USER_ACTIONS if may_act else (),
-        "bulk_group_actions": BULK_GROUP_ACTIONS if may_act else (),
+        "bulk_group_actions": _bulk_group_actions(request.access),
         "why_not_act": "" if may_act else NOT_YOURS,
         "is_htmx": bool(request.htmx),
         **_sync_state(organization),
@@ -157,7 +157,7 @@ def _lines(request: OrganizationRequest, rows: Sequence[AccountRow], picked_pks:
     made: dict[tuple[MenuAction, ...], str] = {}
     lines = []
     for row in rows:
-        actions = menu_actions(row, request.access.may(Permission.ACT))
+        actions = menu_actions(row, request.access)
         if actions not in made:
             made[actions] = template.render({**shared, "actions": actions})
         # Nothing but our own number is put into what the template has escaped.
@@ -267,6 +267,19 @@ BULK_USER_ACTIONS = (
     ("remove_from_directory", "Remove from directory"),
 )
 BULK_GROUP_ACTIONS = (("add_to_group", "Add user to group"), ("remove_from_group", "Remove user from group"))
+
+
+# For owners alone.
+BULK_ADMIN_ACTIONS = (
+    ("add_to_admin_group", "Add user to admin group"),
+    ("remove_from_admin_group", "Remove user from admin group"),
+)
+
+
+def _bulk_group_actions(access: Access) -> tuple[tuple[str, str], ...]:
+    if not access.may(Permission.ACT):
+        return ()
+    return (*BULK_GROUP_ACTIONS, *BULK_ADMIN_ACTIONS) if access.may(Permission.OWN) else BULK_GROUP_ACTIONS
 
 
 def _sync_state(organization: Organization) -> dict[str, Any]:

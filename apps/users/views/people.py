@@ -53,7 +53,7 @@ def _person_context(
     return {
         "person": detail,
         "row": detail.row,
-        "actions": menu_actions(detail.row, request.access.may(Permission.ACT)),
+        "actions": menu_actions(detail.row, request.access),
         "entries": page.entries,
         "older": page.older.isoformat() if page.older else "",
         "kinds": [(kind, label, kind in kinds) for kind, label in KINDS.items()],
