@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +26,7 @@ from apps.organizations import crypto
 from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from apps.sandbox.server import Sandbox
+from tests.dashboard.test_evidence import make_run
 
 PASSWORD = "correct horse battery"
 # What stands for the parameters of an address.
@@ -120,8 +123,17 @@ def body(answer: Any) -> str:
     return bytes(content).decode(errors="replace")
 
 
-def test_no_secret_stands_anywhere(planted: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+def packed(answer: Any) -> str:
+    """Every file of an evidence pack, one after the other."""
+    with zipfile.ZipFile(io.BytesIO(b"".join(answer.streaming_content))) as pack:
+        return "\n".join(pack.read(name).decode(errors="replace") for name in pack.namelist())
+
+
+def test_no_secret_stands_anywhere(
+    organization: Organization, planted: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
+    run = make_run(organization, people=3, number=1)
     client = Client(raise_request_exception=False)
     client.force_login(Operator.objects.get(email="owner@example.com"))
     paths = [filled(route) for route in addresses(get_resolver()) if "(?P" not in route and "admin/" not in route]
@@ -168,6 +180,11 @@ def test_no_secret_stands_anywhere(planted: dict[str, str], caplog: pytest.LogCa
     ):
         answer = client.get(path)
         if found := found_in(body(answer), planted):
+            leaks[path] = found
+    for path in ("/o/acme/runs/1/evidence/", f"{base}operations/{run.pk}/evidence/"):
+        text = packed(client.get(path))
+        assert "557058:0001" in text
+        if found := found_in(text, planted):
             leaks[path] = found
     assert leaks == {}
     assert statuses.count(200) > 60

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.template import engines
 from django.test import RequestFactory
 
+from apps.users.selectors.explorer import GroupTag
 from aum.common.templatetags import aum as tags
 from aum.common.templatetags.icons import ICONS
 
@@ -95,3 +96,15 @@ def test_tags_and_filters(source: str, expected: str) -> None:
 def test_relative_times(seconds: int, expected: str) -> None:
     with time_machine.travel(AT, tick=False):
         assert tags.ago(AT - timedelta(seconds=seconds)) == expected
+
+
+def test_groups_that_grant_administration_are_marked_in_words_too() -> None:
+    plain, admins = GroupTag(1, "g1", "<i>-developers"), GroupTag(2, "g2", "site-admins", is_administrative=True)
+
+    assert _render("{% group_tag group 8 %}", group=plain) == (
+        '<span class="tag" title="&lt;i&gt;-developers">&lt;i&gt;-dev…</span>'
+    )
+    shown = _render("{% group_tag group %}", group=admins)
+    assert 'title="site-admins, grants administration"' in shown
+    assert shown.endswith('site-admins<span class="vh">, grants administration</span></span>')
+    assert "<svg" in shown

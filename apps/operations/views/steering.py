@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRedirect
 
 from apps.operations import selectors, services
-from apps.operations.actions import REGISTRY
+from apps.operations.actions import ADMINISTRATIVE, REGISTRY
 from apps.operations.forms import (
     GROUP_ACTIONS,
     MAX_GROUPS,
@@ -280,6 +280,13 @@ def apply(request: OrganizationRequest, number: int) -> HttpResponse:
             points.append(f"{users_words(skipped)} {is_are} left out of at least one of the actions: see Skipped.")
         else:
             points.append(f"The {users_words(skipped)} left out {is_are} not touched.")
+    if not ADMINISTRATIVE.isdisjoint(operation.action.split("+")):
+        who = (
+            "you confirm it by the count and your password"
+            if operation.organization.is_one_operator
+            else ("another person approves it")
+        )
+        points.append(f"Changes who administers something: nothing is written before {who}.")
     points.append("Only the users of this preview are touched. Who no longer meets it by then is skipped and named.")
     final = _final_action(operation)
     question = Confirmation(

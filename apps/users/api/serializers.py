@@ -18,6 +18,7 @@ class GroupTagSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField(source="pk")
     group_id = serializers.CharField(help_text="Atlassian's id.")
     name = serializers.CharField()
+    is_administrative = serializers.BooleanField(help_text="Grants administration of something.")
 
 
 class ProductUseSerializer(serializers.Serializer[Any]):
@@ -143,6 +144,7 @@ class GroupSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField(source="pk")
     group_id = serializers.CharField(help_text="Atlassian's id.")
     name = serializers.CharField()
+    is_administrative = serializers.BooleanField(help_text="Grants administration of something.")
     directory_id = serializers.CharField(source="directory.directory_id")
     is_synced = serializers.BooleanField()
     member_count = serializers.IntegerField()

@@ -92,6 +92,7 @@ class GroupTag:
     pk: int
     group_id: str
     name: str
+    is_administrative: bool = False
 
 
 @dataclass(frozen=True)
@@ -357,10 +358,10 @@ def _rows(organization: Organization, pks: Sequence[int], context: Context, stal
         access.setdefault(row.account_id, []).append(row)
     wanted = {pk for account in accounts.values() for pk in account.group_ids}
     groups = {
-        pk: GroupTag(pk, group_id, name)
-        for pk, group_id, name in Group.objects.of(organization)
+        group[0]: GroupTag(*group)
+        for group in Group.objects.of(organization)
         .filter(pk__in=wanted)
-        .values_list("pk", "group_id", "name")
+        .values_list("pk", "group_id", "name", "is_administrative")
     }
     stale_before = context.now - timedelta(days=stale_days)
     return [
@@ -401,7 +402,10 @@ def account_row(
         kind=_KINDS[account.kind][0],
         kind_label=_KINDS[account.kind][1],
         groups=tuple(
-            sorted((groups[pk] for pk in account.group_ids if pk in groups), key=lambda tag: tag.name.casefold())
+            sorted(
+                (groups[pk] for pk in account.group_ids if pk in groups),
+                key=lambda tag: (not tag.is_administrative, tag.name.casefold()),
+            )
         ),
         products=products,
         logins=_newest_per_product(products),

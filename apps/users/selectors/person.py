@@ -99,7 +99,7 @@ def person_detail(
     group_rows = tuple(
         Group.objects.of(organization).filter(pk__in=account.group_ids).select_related("directory").order_by("name")
     )
-    tags = {group.pk: GroupTag(group.pk, group.group_id, group.name) for group in group_rows}
+    tags = {group.pk: GroupTag(group.pk, group.group_id, group.name, group.is_administrative) for group in group_rows}
     row = account_row(account, access, tags, now=context.now, stale_before=context.now - timedelta(days=stale_days))
     memberships = DirectoryMembership.objects.filter(account=account).select_related("directory").order_by("pk")
     return PersonDetail(

@@ -61,6 +61,19 @@ def badge(kind: str, text: str = "", icon_name: str = "") -> SafeString:
     return format_html('<span class="badge{}">{}{}</span>', f" {css}" if css else "", drawn, text or word)
 
 
+@register.simple_tag
+def group_tag(group: Any, shown: int = 0) -> SafeString:
+    """`{% group_tag tag 15 %}`: a group's name, cut after `shown` letters, marked where it grants administration."""
+    name = str(group.name)
+    text = f"{name[: shown - 1]}…" if shown and len(name) > shown else name
+    if not group.is_administrative:
+        return format_html('<span class="tag" title="{}">{}</span>', name, text)
+    said = ", grants administration"
+    return format_html(
+        '<span class="tag adm" title="{}{}">{}{}<span class="vh">{}</span></span>', name, said, icon("key"), text, said
+    )
+
+
 def _day(value: date) -> str:
     return f"{value.day} {value:%b %Y}"
 
