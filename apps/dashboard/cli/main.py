@@ -42,7 +42,7 @@ def run(argv: Sequence[str], *, stdin: TextIO, stdout: TextIO, stderr: TextIO) -
     logging.getLogger().setLevel(logging.ERROR)
     cli = Cli(parsed, stdin, stdout, stderr)
     try:
-        return int(parsed.run(cli))
+        return int(parsed.handler(cli))
     except UsageError as error:
         cli.tell(str(error))
         return USAGE

@@ -188,7 +188,7 @@ def command(
         parser.add_argument("--organization", metavar="SLUG", help="not needed where only one is connected")
     if writes:
         parser.add_argument("--as", dest="as_email", metavar="EMAIL", help="act with the roles of this operator")
-    parser.set_defaults(run=run)
+    parser.set_defaults(handler=run)
     return parser
 
 
