@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, register_converter
 
 from apps.audit.api import views as audit
 from apps.autoactivate.api import views as activation
@@ -16,6 +16,9 @@ from apps.savings.api import views as savings
 from apps.users.api import exemptions, saved_views
 from apps.users.api import exports as user_exports
 from apps.users.api import views as users
+from aum.common.converters import AnyPathConverter
+
+register_converter(AnyPathConverter, "any")
 
 of_operation: list[URLPattern | URLResolver] = [
     path("", operations.OperationView.as_view(), name="api-operation"),
@@ -139,5 +142,5 @@ of_organization: list[URLPattern | URLResolver] = [
 urlpatterns: list[URLPattern | URLResolver] = [
     path("organizations/", organizations.OrganizationsView.as_view(), name="api-organizations"),
     path("organizations/<slug:org>/", include(of_organization)),
-    path("<path:path>", base.unknown, name="api-unknown"),
+    path("<any:path>", base.unknown, name="api-unknown"),
 ]

@@ -69,6 +69,8 @@ AUM_READ_BACK_DELAY_SECONDS = env.float("AUM_READ_BACK_DELAY_SECONDS", default=3
 AUM_ITEM_LEASE_SECONDS = env.float("AUM_ITEM_LEASE_SECONDS", default=120.0)
 # A run whose worker gave no sign of life for so long is taken up by another; how often that is looked for.
 AUM_DRIVER_SECONDS = env.float("AUM_DRIVER_SECONDS", default=45.0)
+# So many workers execute one large run side by side, where that many are free.
+AUM_RUN_DRIVERS = env.int("AUM_RUN_DRIVERS", default=2)
 # Data migrations rest while more statements than this are at work in the database.
 AUM_BACKFILL_MAX_ACTIVE = env.int("AUM_BACKFILL_MAX_ACTIVE", default=8)
 AUM_SWEEP_SECONDS = env.float("AUM_SWEEP_SECONDS", default=15.0)
@@ -309,6 +311,7 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 # Short work never waits behind a long run or sync: those have queues, and workers, of their own.
 CELERY_TASK_ROUTES = {
     "operations.execute": {"queue": "operations"},
+    "operations.help": {"queue": "operations"},
     "users.sync": {"queue": "sync"},
     "users.write_export": {"queue": "sync"},
     "notifications.*": {"queue": "mail"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from apps.operations.models import Approval, Operation, OperationItem, SafeguardChange
+from apps.operations.models import Approval, Operation, OperationItem, RunDriver, SafeguardChange
 from aum.common.admin import ReadOnlyAdmin
 
 
@@ -54,3 +54,11 @@ class SafeguardChangeAdmin(ReadOnlyAdmin):
     ]
     list_select_related = ["organization"]
     list_filter = ["status", "kind"]
+
+
+@admin.register(RunDriver)
+class RunDriverAdmin(ReadOnlyAdmin):
+    list_display = ["operation", "organization", "name", "leads", "slots", "seen_at"]
+    list_select_related = ["organization", "operation"]
+    search_fields = ["name"]
+    raw_id_fields = ["operation"]

@@ -333,6 +333,21 @@ class Approval(OrganizationOwned):
         return f"{self.get_decision_display()} by {self.decided_by_text}"
 
 
+class RunDriver(OrganizationOwned):
+    """A worker that executes a run at this moment, and how many calls at once it makes (`services.drivers`)."""
+
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="drivers")
+    token = models.UUIDField(unique=True)
+    # Host and process.
+    name = models.CharField(max_length=80)
+    leads = models.BooleanField(default=False)
+    slots = models.PositiveSmallIntegerField(default=0)
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} on {self.operation_id}: {self.slots}"
+
+
 class BrakeState(OrganizationOwned):
     """The row that a claim locks while it counts what the last 24 hours took (DECISIONS.md §10)."""
 

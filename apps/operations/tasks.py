@@ -17,6 +17,11 @@ def execute(operation_id: int) -> None:
     services.execute_operation(operation_id)
 
 
+@shared_task(name="operations.help")
+def help_out(operation_id: int) -> None:
+    services.help_operation(operation_id)
+
+
 @shared_task(name="operations.sweep")
 def sweep() -> None:
     services.sweep()

@@ -557,3 +557,9 @@ def test_a_secret_is_in_no_answer(client: APIClient, plain: Organization) -> Non
 
     assert "encrypted" not in text
     assert "api_key" not in text
+
+
+def test_addresses_that_do_not_exist_are_refused_in_json_whatever_they_hold(client: APIClient) -> None:
+    for address in ("nothing/", "backfills/T%27%C2%89%0A/retry/", "rules/%0A1/", "a%2F%0Ab/"):
+        answer = client.post(at(address), {}, format="json")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), address

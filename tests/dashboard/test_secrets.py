@@ -30,7 +30,14 @@ from tests.dashboard.test_evidence import make_run
 
 PASSWORD = "correct horse battery"
 # What stands for the parameters of an address.
-VALUES = {"int": "1", "str": "x", "slug": "acme", "path": "x", "uuid": "00000000-0000-0000-0000-000000000000"}
+VALUES = {
+    "int": "1",
+    "str": "x",
+    "slug": "acme",
+    "path": "x",
+    "any": "x",
+    "uuid": "00000000-0000-0000-0000-000000000000",
+}
 
 
 def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:

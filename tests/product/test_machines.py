@@ -107,6 +107,15 @@ def test_machines_share_the_work_join_and_leave_in_the_middle(tmp_path: Path) ->
             )
             assert len({subject for subject, _target in planned}) >= SIZE.least
 
+            # Both work on it at the same time, and together make no more calls at once than they may.
+            def at_work() -> list[tuple[str, int]]:
+                rows = product.query("SELECT name, slots FROM operations_rundriver WHERE slots > 0")
+                assert sum(slots for _name, slots in rows) <= SIZE.calls_in_flight, rows
+                return rows
+
+            shared = wait_for(lambda: (rows := at_work()) and len(rows) > 1 and rows, seconds=60, what="it is shared")
+            assert len({name for name, _slots in shared}) == 2
+
             # A third joins in the middle; then whoever has the run dies, twice, and another goes on with it.
             machines["c@c"] = Machine("c", tmp_path, product)
             drivers = []
@@ -125,7 +134,8 @@ def test_machines_share_the_work_join_and_leave_in_the_middle(tmp_path: Path) ->
                 )
             wait_for(lambda: status(product, operation) in FINAL, seconds=150, what=f"the end after {drivers}")
             assert_nothing_was_lost_or_done_twice(product, sandbox, operation, planned, before, SIZE)
-            print(f"{len(planned)} items; driven by {drivers}")
+            assert product.query("SELECT count(*) FROM operations_rundriver") == [(0,)]
+            print(f"{len(planned)} items; shared by {shared}, led by {drivers}")
         finally:
             for machine in machines.values():
                 machine.die()

@@ -12,7 +12,7 @@ from apps.operations.services.approvals import (
     reject_operation,
 )
 from apps.operations.services.control import WrongState, cancel_operation, pause_operation, resume_operation
-from apps.operations.services.execution import execute_operation, sweep
+from apps.operations.services.execution import execute_operation, help_operation, sweep
 from apps.operations.services.gate import limits_can_trip
 from apps.operations.services.plans import (
     RETRYABLE,
@@ -79,6 +79,7 @@ __all__ = [
     "decision_refusals",
     "end_rule_changes",
     "execute_operation",
+    "help_operation",
     "hold_rows",
     "limits_can_trip",
     "may_approve",

@@ -23,6 +23,7 @@ from apps.operations.actions import REGISTRY, Action, Fresh, RemoveProductAccess
 from apps.operations.models import Operation, OperationItem
 from apps.operations.services import claims, finishing, invites
 from apps.operations.services.approvals import approval_hash
+from apps.operations.services.drivers import Seat
 from apps.operations.services.outcomes import Result, finish_items
 from apps.operations.services.reading import Reading, target_of
 from apps.operations.services.rechecks import decide, other_paths
@@ -54,6 +55,9 @@ CHUNK_PER_CALL = 5
 RECHECK_SECONDS = 55.0
 # So many chunks in a row that had to be given back, before the run gives its worker to others.
 TROUBLED_CHUNKS = 3
+# A helper gives its worker back to others after so long.
+HELP_SECONDS = 60.0
+SEAT_WAIT_SECONDS = 0.2
 MAX_ATTEMPTS = 5
 MAX_DOUBT_READS = 10
 MAX_DOUBT = timedelta(hours=24)
@@ -136,31 +140,80 @@ def _become_driver(operation_id: int) -> bool:
 
 def _drive(operation: Operation, client: AtlassianClient, deadline: float) -> bool:
     """True when the budget is spent and work is left."""
-    slots = operation.organization.calls_in_flight
     troubled = 0
-    with ThreadPoolExecutor(max_workers=slots, thread_name_prefix=f"run-{operation.number}") as pool:
+    with Seat(operation, leads=True) as seat:
         while time.monotonic() < deadline:
             Operation.objects.filter(pk=operation.pk).update(driven_at=database_now())
+            pool = seat.pool()
+            if pool is None:
+                time.sleep(SEAT_WAIT_SECONDS)
+                continue
             claims.recover_expired(operation.pk)
             resolve_doubts(operation, client, pool)
-            per_call = MAX_INVITES if operation.action == "invite" else CHUNK_PER_CALL
-            claim = claims.claim_chunk(operation.pk, slots * per_call)
+            claim = claims.claim_chunk(operation.pk, _chunk_size(operation, seat))
             if claim.items:
                 pause = _work(operation, client, claim, pool)
                 troubled = 0 if pause is None or pause.is_told else troubled + 1
                 if pause is not None:
                     _show_wait(operation, pause)
+                elif seat.drivers < settings.AUM_RUN_DRIVERS and _is_worth_help(operation):
+                    enqueue_again("operations.help", operation_id=operation.pk)
                 if troubled >= TROUBLED_CHUNKS:
                     # Others need this worker meanwhile; the sweep takes the run up when its wait is over.
                     return False
                 continue
             if _finish(operation):
                 return False
+            if seat.drivers > 1:
+                # What a helper has in hand is not waited for by anybody else.
+                time.sleep(SEAT_WAIT_SECONDS)
+                continue
             seconds = claim.wait_seconds or claims.seconds_to_next(operation.pk)
             if seconds is None or seconds > 5.0 or (claim.is_over and not _has_doubts(operation)):
                 return False
             time.sleep(min(max(seconds, 0.05), 5.0))
     return True
+
+
+def _chunk_size(operation: Operation, seat: Seat) -> int:
+    return seat.slots * (MAX_INVITES if operation.action == "invite" else CHUNK_PER_CALL)
+
+
+def _is_worth_help(operation: Operation) -> bool:
+    """Whether more is left than the calls that may be under way at once would do in two chunks."""
+    enough = 2 * CHUNK_PER_CALL * operation.organization.calls_in_flight
+    left = operation.items.filter(status=Status.PENDING).order_by("rank", "id").values("pk")[:enough]
+    return left.count() == enough
+
+
+def help_operation(operation_id: int, *, budget_seconds: float = HELP_SECONDS) -> None:
+    """Work beside the run's leader for a minute, or until nothing is to be claimed. Safe to call at any time.
+
+    Whatever is more than claiming and writing chunks is the leader's: a run without one is not helped.
+    """
+    deadline = time.monotonic() + budget_seconds
+    operation = Operation.objects.select_related("organization").filter(pk=operation_id).first()
+    if operation is None:
+        return
+    try:
+        with client_for(operation.organization) as client, Seat(operation, leads=False) as seat:
+            while time.monotonic() < deadline and _is_led(operation):
+                pool = seat.pool()
+                if pool is None:
+                    time.sleep(SEAT_WAIT_SECONDS)
+                    continue
+                claim = claims.claim_chunk(operation.pk, _chunk_size(operation, seat))
+                if not claim.items or _work(operation, client, claim, pool) is not None:
+                    return
+    except DomainError:
+        return  # no credentials: the leader says so
+
+
+def _is_led(operation: Operation) -> bool:
+    """Whether the run has begun to write, and somebody drives it."""
+    alive = database_now() - timedelta(seconds=settings.AUM_DRIVER_SECONDS)
+    led = Operation.objects.filter(pk=operation.pk, mode=Operation.Mode.LIVE, status=Operation.Status.RUNNING)
+    return led.filter(driven_at__gt=alive, first_write_at__isnull=False).exists()
 
 
 def _has_doubts(operation: Operation) -> bool:
