@@ -114,7 +114,7 @@ def test_machines_share_the_work_join_and_leave_in_the_middle(tmp_path: Path) ->
                 return rows
 
             shared = wait_for(lambda: (rows := at_work()) and len(rows) > 1 and rows, seconds=60, what="it is shared")
-            assert len({name for name, _slots in shared}) == 2
+            assert len({name for name, _slots in shared}) > 1
 
             # A third joins in the middle; then whoever has the run dies, twice, and another goes on with it.
             machines["c@c"] = Machine("c", tmp_path, product)

@@ -199,6 +199,8 @@ def help_operation(operation_id: int, *, budget_seconds: float = HELP_SECONDS) -
         with client_for(operation.organization) as client, Seat(operation, leads=False) as seat:
             while time.monotonic() < deadline and _is_led(operation):
                 pool = seat.pool()
+                if seat.drivers > settings.AUM_RUN_DRIVERS:
+                    return  # asked for twice
                 if pool is None:
                     time.sleep(SEAT_WAIT_SECONDS)
                     continue
