@@ -145,14 +145,15 @@ class _Sender:
         kinds = "AND kind <> 'notice'" if self.organization.is_killed else ""
         with connection.cursor() as cursor:
             cursor.execute(
-                f"""UPDATE notifications_delivery SET status = 'claimed', lease_token = %s
-                    WHERE id IN (
+                # Chosen once: as a subquery of IN it may be asked again for each row, and take more than `size`.
+                f"""WITH chosen AS MATERIALIZED (
                         SELECT id FROM notifications_delivery
                         WHERE organization_id = %s AND status = 'queued' {kinds}
                           AND (next_attempt_at IS NULL OR next_attempt_at <= %s)
                         ORDER BY priority, id LIMIT %s FOR UPDATE SKIP LOCKED)
-                    RETURNING id""",
-                [self.token, self.organization.pk, now, size],
+                    UPDATE notifications_delivery d SET status = 'claimed', lease_token = %s
+                    FROM chosen WHERE d.id = chosen.id RETURNING d.id""",
+                [self.organization.pk, now, size, self.token],
             )
             pks = [row[0] for row in cursor.fetchall()]
         rows = Delivery.objects.filter(pk__in=pks).select_related("organization", "template", "account", "copy_of")

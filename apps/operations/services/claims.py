@@ -128,12 +128,14 @@ def _fails_too_often(operation: Operation) -> bool:
 
 
 def _take(operation: Operation, token: uuid.UUID, size: int, now: datetime) -> list[int]:
-    """Claim in the fixed order: an item waits until every earlier one of the same person is finished."""
+    """Claim in the fixed order: an item waits until every earlier one of the same person is finished.
+
+    The rows are chosen once, by a materialised CTE: as a subquery of IN, PostgreSQL may choose anew for each row that
+    it looks at, skip those that this statement took already, and so take more than `size`.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            """UPDATE operations_operationitem
-               SET status = 'claimed', lease_token = %s, lease_until = %s, claimed_at = %s
-               WHERE id IN (
+            """WITH chosen AS MATERIALIZED (
                    SELECT i.id FROM operations_operationitem i
                    WHERE i.operation_id = %s AND i.status = 'pending'
                      AND (i.next_read_at IS NULL OR i.next_read_at <= %s)
@@ -141,8 +143,10 @@ def _take(operation: Operation, token: uuid.UUID, size: int, now: datetime) -> l
                                      WHERE e.operation_id = i.operation_id AND e.subject = i.subject
                                        AND e.rank < i.rank AND e.status <> 'finished')
                    ORDER BY i.rank, i.id LIMIT %s FOR UPDATE SKIP LOCKED)
-               RETURNING id""",
-            [token, now + lease(), now, operation.pk, now, size],
+               UPDATE operations_operationitem i
+               SET status = 'claimed', lease_token = %s, lease_until = %s, claimed_at = %s
+               FROM chosen WHERE i.id = chosen.id RETURNING i.id""",
+            [operation.pk, now, size, token, now + lease(), now],
         )
         return [row[0] for row in cursor.fetchall()]
 
