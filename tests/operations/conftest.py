@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,25 +14,40 @@ from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from apps.sandbox.server import Sandbox
 from apps.users.services import request_sync, run_sync
+from tests import snapshots
+
+# When the people of every sandbox here begin: what was read from one of them is so in the next.
+AS_OF = int(time.time() * 1000)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """250 people in two directories, with every status and odd name."""
+    with Sandbox(people=250, seed=11, as_of=AS_OF) as running:
+        yield running
 
 
 @pytest.fixture
 def organization(transactional_db: None, sandbox: Sandbox, connect: Callable[..., Organization]) -> Organization:
     """Connected and synced; limits that do not trip unless a test sets them."""
-    organization = connect(
-        sandbox,
-        max_count=200,
-        max_share_percent=90,
-        max_group_share_percent=100,
-        max_per_day=240,
-        activity_margin_hours=0,
-        calls_in_flight=8,
-    )
-    run = request_sync(organization=organization, actor=Actor.system())
-    finished = run_sync(run.pk, budget_seconds=None, wait_here=True)
-    assert finished is not None
-    assert finished.is_trusted
-    return organization
+
+    def make() -> None:
+        made = connect(
+            sandbox,
+            max_count=200,
+            max_share_percent=90,
+            max_group_share_percent=100,
+            max_per_day=240,
+            activity_margin_hours=0,
+            calls_in_flight=8,
+        )
+        run = request_sync(organization=made, actor=Actor.system())
+        finished = run_sync(run.pk, budget_seconds=None, wait_here=True)
+        assert finished is not None
+        assert finished.is_trusted
+
+    snapshots.once("operations", make, url=sandbox.url)
+    return Organization.objects.get()
 
 
 @pytest.fixture
