@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, include, path, register_convert
 from apps.audit.api import views as audit
 from apps.autoactivate.api import views as activation
 from apps.dashboard.api import views as dashboard
-from apps.operations.api import handoffs, imports, safeguards
+from apps.operations.api import handoffs, imports, safeguards, settings
 from apps.operations.api import views as operations
 from apps.operators.api import base, organizations, people
 from apps.pricing.api import views as pricing
@@ -37,6 +37,7 @@ of_operation: list[URLPattern | URLResolver] = [
 ]
 of_organization: list[URLPattern | URLResolver] = [
     path("", organizations.OrganizationView.as_view(), name="api-organization"),
+    path("settings/", settings.SettingsView.as_view(), name="api-settings"),
     path("check/", organizations.CheckView.as_view(), name="api-check"),
     path("kill-switch/", organizations.KillSwitchView.as_view(), name="api-kill-switch"),
     path("alerts/", organizations.AlertsView.as_view(), name="api-alerts"),
@@ -62,6 +63,7 @@ of_organization: list[URLPattern | URLResolver] = [
     path("accounts/<str:account_id>/refresh/", users.AccountRefreshView.as_view(), name="api-account-refresh"),
     path("accounts/<str:account_id>/undo/", operations.UndoPersonView.as_view(), name="api-account-undo"),
     path("groups/", users.GroupsView.as_view(), name="api-groups"),
+    path("groups/<int:pk>/protect/", settings.GroupProtectView.as_view(), name="api-group-protect"),
     path("exemptions/", exemptions.ExemptionsView.as_view(), name="api-exemptions"),
     path("exemptions/snooze/", exemptions.SnoozeView.as_view(), name="api-exemptions-snooze"),
     path("exemptions/suggestions/", exemptions.SuggestionsView.as_view(), name="api-exemptions-suggestions"),

@@ -17,7 +17,7 @@ from apps.operators.models import IdempotencyKey, Operator
 from apps.operators.services import create_token
 from apps.organizations.models import Alert, CapabilityCheck, Credential, Directory, Organization
 from apps.organizations.recorder import Actor
-from apps.organizations.services import raise_alert
+from apps.organizations.services import SETTINGS_FIELDS, raise_alert
 from apps.rules.models import CleanupRule
 from apps.users.models import Account, Exemption, Group
 
@@ -563,3 +563,72 @@ def test_addresses_that_do_not_exist_are_refused_in_json_whatever_they_hold(clie
     for address in ("nothing/", "backfills/T%27%C2%89%0A/retry/", "rules/%0A1/", "a%2F%0Ab/"):
         answer = client.post(at(address), {}, format="json")
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), address
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_settings_are_read_and_tightened_at_once_and_loosened_by_another_person(
+    client: APIClient, plain: Organization, operators: Callable[..., Operator]
+) -> None:
+    before = client.get(at("settings/")).json()
+    assert set(before) == SETTINGS_FIELDS
+
+    answer = client.patch(at("settings/"), {"name": "Plain & Co", "max_count": before["max_count"] - 1}, format="json")
+    assert answer.status_code == 200, answer.content
+    assert sorted(answer.json()["saved"]) == ["max_count", "name"]
+    assert answer.json()["settings"]["max_count"] == before["max_count"] - 1
+
+    looser = {"max_count": before["max_count"] + 1, "timezone": "Europe/Vienna"}
+    refused = client.patch(at("settings/"), looser, format="json")
+    assert (refused.status_code, list(refused.json()["fields"])) == (422, ["reason"])
+    proposed = client.patch(at("settings/"), {**looser, "reason": "We grew"}, format="json").json()
+    assert (proposed["saved"], proposed["settings"]["max_count"]) == (["timezone"], before["max_count"] - 1)
+    assert (proposed["pending"]["status"], proposed["pending"]["kind"]) == ("pending", "settings")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"max_count": "many"}, "max_count"),
+        ({"max_share_percent": 250}, "max_share_percent"),
+        ({"timezone": "Mars/Olympus"}, "timezone"),
+        ({"kill_switch_at": None}, "kill_switch_at"),
+        ({"name": ""}, "name"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_saves_nothing(
+    client: APIClient, plain: Organization, changes: dict[str, Any], field: str
+) -> None:
+    answer = client.patch(at("settings/"), {"snooze_days": 60, **changes}, format="json")
+
+    assert answer.status_code in (400, 422)
+    assert list(answer.json()["fields"]) == [field]
+    plain.refresh_from_db()
+    assert plain.snooze_days != 60
+
+
+def test_a_token_tightens_and_never_loosens(
+    plain: Organization, client: APIClient, operators: Callable[..., Operator]
+) -> None:
+    owner = Operator.objects.get(email="owner@aum.example")
+    _row, secret = create_token(organization=plain, operator=owner, scopes=["admin"], actor=Actor.operator(owner))
+    script = APIClient()
+    script.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
+
+    tighter = script.patch(at("settings/"), {"max_count": plain.max_count - 1}, format="json")
+    looser = script.patch(
+        at("settings/"), {"max_count": plain.max_count + 5, "name": "New", "reason": "More"}, format="json"
+    )
+
+    assert (tighter.status_code, looser.status_code, looser.json()["code"]) == (200, 403, "not_allowed")
+    plain.refresh_from_db()
+    assert (plain.name, plain.max_count) == ("Plain", tighter.json()["settings"]["max_count"])
+
+
+def test_a_group_is_protected_at_once(client: APIClient, plain: Organization) -> None:
+    group = Group.objects.get(name="jira-administrators")
+    for _ in range(2):
+        answer = client.post(at(f"groups/{group.pk}/protect/"))
+        assert (answer.status_code, answer.json()["is_protected"]) == (200, True), answer.content
+    assert client.post(at("groups/999999/protect/")).status_code == 404

@@ -120,7 +120,7 @@ class SafeguardChangesView(ApiView):
         elif given["kind"] == SafeguardChange.Kind.LICENCE_ONLY:
             services.tighten_licence_only(group=_group(self.organization, given), **by)
         else:
-            raise InvalidInput(fields={"is_on": ["A group is protected on the page of protected groups."]})
+            raise InvalidInput(fields={"is_on": ["A group is protected by groups/{id}/protect/."]})
 
 
 def _group(organization: Organization, given: dict[str, Any]) -> Group:
