@@ -68,6 +68,9 @@ def test_the_place_of_a_driver_that_gives_no_sign_of_life_is_free_again(
     assert first.slots == organization.calls_in_flight
     # It was frozen, not dead: when it wakes it has no calls left until the other lets some go.
     assert second.pool() is None
+    RunDriver.objects.filter(leads=False).update(seen_at=timezone.now() - timedelta(minutes=5))
+    services.sweep()
+    assert list(RunDriver.objects.values_list("leads", flat=True)) == [True]
 
 
 def in_thread(name: str, do: Callable[[], Any]) -> threading.Thread:

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from apps.operations import planning
 from apps.operations.actions import REGISTRY, Action, Fresh, RemoveProductAccess, Target
-from apps.operations.models import Operation, OperationItem
+from apps.operations.models import Operation, OperationItem, RunDriver
 from apps.operations.services import claims, finishing, invites
 from apps.operations.services.approvals import approval_hash
 from apps.operations.services.drivers import Seat
@@ -641,6 +641,7 @@ def sweep() -> None:
         enqueue_again("operations.plan", operation_id=pk)
     for pk in forgotten_runs(now):
         enqueue_again("operations.execute", operation_id=pk)
+    RunDriver.objects.filter(seen_at__lt=stale).delete()  # of drivers that died: they count no more
     for operation in Operation.objects.filter(status=Operation.Status.HELD, expires_at__lte=now):
         finishing.close(operation, Operation.Status.EXPIRED, "Nobody approved the plan in time.")
 
