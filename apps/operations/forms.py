@@ -27,7 +27,6 @@ USER_ACTIONS = (
     "cancel_delete",
     "remove_from_directory",
 )
-GROUP_ACTIONS = OF_GROUPS
 NOBODY = "Select at least one user."
 NO_ACTION = "Choose a user action or a group action."
 MAX_GROUPS = 50
@@ -93,12 +92,12 @@ def wanted(data: QueryDict, organization: Organization) -> Wanted:
     complete. Raises InvalidInput with sentences for people.
     """
     only, _, key = data.get("only", "").partition(":")
-    is_group = only in GROUP_ACTIONS
+    is_group = only in OF_GROUPS
     user_action = ("" if is_group else only) if only else data.get("action", "")
     group_action = (only if is_group else "") if only else data.get("group_action", "")
     if user_action and user_action not in USER_ACTIONS:
         raise InvalidInput(fields={"action": ["Choose a user action from the list."]})
-    if group_action and group_action not in GROUP_ACTIONS:
+    if group_action and group_action not in OF_GROUPS:
         raise InvalidInput(fields={"group_action": ["Choose a group action from the list."]})
     if not user_action and not group_action:
         raise InvalidInput(NO_ACTION)

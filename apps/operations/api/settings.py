@@ -1,4 +1,4 @@
-"""REST of the organisation's settings and of protecting a group: tighter at once, looser by another person (P5)."""
+"""REST of the organisation's settings: what is tighter counts at once, what is looser by another person (P5)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ from apps.operators.api.base import ApiView
 from apps.operators.permissions import Permission
 from apps.organizations.models import Organization
 from apps.organizations.services import SETTINGS_FIELDS
-from apps.users.api.serializers import GroupSerializer
-from apps.users.selectors import groups
-from apps.users.services import protect_group
-from aum.common.errors import Missing
 from aum.common.serializers import PlainText
 
 
@@ -69,16 +65,3 @@ class SettingsView(ApiView):
             "pending": proposal.pending,
         }
         return Response(SettingsAnswerSerializer(answer).data)
-
-
-class GroupProtectView(ApiView):
-    required = {"POST": Permission.SETTINGS}
-
-    @extend_schema(operation_id="groups_protect", request=None, responses=GroupSerializer)
-    def post(self, request: Request, pk: int) -> Response:
-        """Protect the members of a group from every plan that takes access. Its end is proposed: safeguard-changes/."""
-        group = groups(self.organization).filter(pk=pk).first()
-        if group is None:
-            raise Missing("There is no such group here.")
-        protect_group(group=group, actor=self.actor)
-        return Response(GroupSerializer(groups(self.organization).get(pk=pk)).data)

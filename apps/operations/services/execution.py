@@ -180,8 +180,11 @@ def _chunk_size(operation: Operation, seat: Seat) -> int:
 
 
 def _is_worth_help(operation: Operation) -> bool:
-    """Whether more is left than the calls that may be under way at once would do in two chunks."""
-    enough = 2 * CHUNK_PER_CALL * operation.organization.calls_in_flight
+    """Whether calls can be shared, and more is left than all of them at once would do in two chunks."""
+    calls = operation.organization.calls_in_flight
+    if calls < 2:
+        return False
+    enough = 2 * CHUNK_PER_CALL * calls
     left = operation.items.filter(status=Status.PENDING).order_by("rank", "id").values("pk")[:enough]
     return left.count() == enough
 

@@ -17,9 +17,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRedirect
 
 from apps.operations import selectors, services
-from apps.operations.actions import ADMINISTRATIVE, REGISTRY
+from apps.operations.actions import ADMINISTRATIVE, OF_GROUPS, REGISTRY
 from apps.operations.forms import (
-    GROUP_ACTIONS,
     MAX_GROUPS,
     Confirmation,
     DayForm,
@@ -132,7 +131,7 @@ def group_selector(request: OrganizationRequest) -> HttpResponse:
     Without script it is not asked for: Preview actions asks for the groups on a page.
     """
     action = request.GET.get("group_action", "")
-    action = action if action in GROUP_ACTIONS else ""
+    action = action if action in OF_GROUPS else ""
     chosen = tuple(keys_of(request.GET.getlist("groups"))[:MAX_GROUPS])
     if "done" in request.GET or not action:
         groups = Group.objects.of(organization_of(request)).filter(pk__in=chosen) if action else []

@@ -165,6 +165,19 @@ class GroupsView(ApiView):
         return Response(body(request, page, GroupSerializer(page.rows, many=True).data))
 
 
+class GroupProtectView(ApiView):
+    required = {"POST": Permission.SETTINGS}
+
+    @extend_schema(operation_id="groups_protect", request=None, responses=GroupSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        """Protect the members of a group from every plan that takes access. Its end is proposed: safeguard-changes/."""
+        group = groups(self.organization).filter(pk=pk).first()
+        if group is None:
+            raise Missing("There is no such group here.")
+        services.protect_group(group=group, actor=self.actor)
+        return Response(GroupSerializer(groups(self.organization).get(pk=pk)).data)
+
+
 class SyncView(ApiView):
     required = {"GET": Permission.VIEW, "POST": Permission.SYNC}
 
