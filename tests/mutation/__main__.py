@@ -35,7 +35,7 @@ from tests.runtime_servers import postgres, valkey
 APPS = ("apps/operations", "apps/rules")
 LEFT_OUT = {"migrations", "admin.py", "apps.py"}
 # The folders whose tests get a chance; what survives here may still die in a browser.
-TESTS = ("tests/operations", "tests/rules", "tests/api")
+TESTS = ("tests/operations", "tests/rules", "tests/api", "tests/notifications", "tests/autoactivate")
 FOLDER = ROOT / "var" / "mutation"
 KILLED = ("killed", "timeout", "died")
 
