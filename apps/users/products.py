@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from apps.users.models import OTHER_PRODUCT_BIT, PRODUCT_BITS, Product
 
@@ -56,6 +57,7 @@ def bits_of(products: Iterable[str]) -> int:
     return bits
 
 
+@lru_cache(maxsize=1024)
 def label_of(product: str) -> str:
     """The product in words; other keys with their hyphens as spaces."""
     return Product(product).label if product in Product.values else product.replace("-", " ").capitalize()

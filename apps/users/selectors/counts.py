@@ -13,7 +13,7 @@ from django.db.models import Count, Q, QuerySet
 
 from apps.organizations.models import Organization
 from apps.users.cache import version_key
-from apps.users.models import Account, AccountStatus, Group, MembershipStatus, Product
+from apps.users.models import Account, AccountStatus, Group, MembershipStatus, Product, SyncRun
 from apps.users.predicates import Context, Partition, inactive_q, live_q, never_active_q, partition_case
 from apps.users.selectors.explorer import CappedCount, count_matching
 from apps.users.selectors.filters import AccountFilters
@@ -67,11 +67,21 @@ class DashboardCounts:
         return self.active + self.inactive + self.never_active + self.unknown
 
 
-def dashboard_counts(organization: Organization, days: int = 30, *, now: datetime | None = None) -> DashboardCounts:
-    """Count everybody once. Served from the cache while neither a sync nor a change of our own came between."""
+def mirror_version(organization: Organization, merged: SyncRun | None) -> str:
+    """What figures are kept under: another one after each sync (`merged` is the newest) and each change of our own."""
+    return f"{merged.pk if merged else 0}:{cache.get(version_key(organization.pk), '')}"
+
+
+def dashboard_counts(
+    organization: Organization, days: int = 30, *, now: datetime | None = None, version: str = ""
+) -> DashboardCounts:
+    """Count everybody once. Served from the cache while neither a sync nor a change of our own came between.
+
+    `version`: the `mirror_version`, where the caller has it.
+    """
     context = Context.of(organization, now=now)
-    run = latest_merged_sync(organization)
-    key = f"users:counts:{organization.pk}:{days}:{run.pk if run else 0}:{cache.get(version_key(organization.pk), '')}"
+    version = version or mirror_version(organization, latest_merged_sync(organization))
+    key = f"users:counts:{organization.pk}:{days}:{version}"
     found = cache.get(key) if now is None else None
     if found is None:
         found = asdict(_count(organization, days, context))
@@ -116,7 +126,12 @@ def _count(organization: Organization, days: int, context: Context) -> Dashboard
 
 
 def view_counts(
-    organization: Organization, wanted: Mapping[str, AccountFilters], *, most: int = 8, now: datetime | None = None
+    organization: Organization,
+    wanted: Mapping[str, AccountFilters],
+    *,
+    most: int = 8,
+    now: datetime | None = None,
+    version: str = "",
 ) -> dict[str, CappedCount]:
     """How many people each view shows, capped. Served from the cache until the next sync or change of our own.
 

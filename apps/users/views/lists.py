@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from django.contrib import messages
@@ -12,6 +13,7 @@ from django.shortcuts import redirect, render
 from django.template.loader import get_template
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import capfirst
 from django.views.decorators.http import require_GET, require_POST
 
 from apps.operators.access import Access, OrganizationRequest, organization_of, require
@@ -35,12 +37,14 @@ from apps.users.selectors import (
     visible_views,
 )
 from apps.users.selectors.columns import COLUMNS, Column, chosen_columns
-from apps.users.selectors.counts import contractor_groups, view_counts
+from apps.users.selectors.counts import contractor_groups, mirror_version, view_counts
 from apps.users.selectors.explorer import sort_sentence
+from apps.users.selectors.trust import MERGED
 from apps.users.services.columns import choose_columns, reset_columns
 from apps.users.views.common import NOT_YOURS, MenuAction, menu_actions, own_address, varied
 from apps.users.views.people import panel, panel_context
 from apps.users.views.picking import picked
+from apps.users.views.table import table_row
 from aum.common.errors import DomainError, InvalidInput
 
 RANGE_DAYS = 30
@@ -64,12 +68,12 @@ class View:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One person in the list and what can be done about them."""
+class Sort:
+    """A line of the menu of orderings."""
 
-    row: AccountRow
-    menu: SafeString
-    is_picked: bool
+    label: str
+    link: str
+    is_current: bool
 
 
 @dataclass(frozen=True)
@@ -99,17 +103,20 @@ def user_list(request: OrganizationRequest) -> HttpResponse:
         errors |= error.fields
         ordering = "name"
         page = explorer(organization, filters, limit=limit)
-    counts = dashboard_counts(organization, RANGE_DAYS)
-    views, current = _views(request, counts, filters, ordering)
+    sync_state = _sync_state(organization)
+    version = mirror_version(organization, sync_state["merged_sync"])
+    counts = dashboard_counts(organization, RANGE_DAYS, version=version)
+    views, current = _views(request, counts, filters, ordering, version)
     address = _query(params, filters, ordering, limit, current)
     # Links of the page change this address, so they carry no empty fields of the form.
     request.GET = address  # type: ignore[assignment]  # the stubs want an immutable one
     picks = picked(request, organization, [row.pk for row in page.rows])
+    columns = chosen_columns(organization, request.access.operator)
     may_act, may_export = request.access.may(Permission.ACT), request.access.may(Permission.EXPORT)
     context: dict[str, Any] = {
         "page": page,
         "count": _count(organization, filters, page.count, counts, is_exact=params.get("count") == "exact"),
-        "lines": _lines(request, page.rows, picks.here),
+        "lines": _lines(request, page.rows, columns, picked_pks=picks.here, may_select=may_act or may_export),
         "shown": ",".join(str(row.pk) for row in page.rows),
         "picks": picks,
         "bar": filter_bar(organization, params, filters, typed.get("group_search", ""), typed),
@@ -121,10 +128,11 @@ def user_list(request: OrganizationRequest) -> HttpResponse:
         "counts": counts,
         "filter_query": filters.query_string(),
         "ordering": ordering,
-        "headings": _headings(chosen_columns(organization, request.access.operator), ordering),
+        "headings": [_heading(column, ordering) for column in columns],
         "user_heading": _heading(Column("user", "User", "name"), ordering),
-        "sorts": [(name, sort_sentence(name).removeprefix("Sorted by "), name == ordering) for name in ORDERINGS],
+        "sorts": _sorts(address, ordering),
         "columns": COLUMNS,
+        "shown_keys": {column.key for column in columns},
         "limit": limit,
         "limits": LIMITS,
         "may_select": may_act or may_export,
@@ -132,9 +140,8 @@ def user_list(request: OrganizationRequest) -> HttpResponse:
         "bulk_group_actions": _bulk_group_actions(request.access),
         "why_not_act": "" if may_act else NOT_YOURS,
         "is_htmx": bool(request.htmx),
-        **_sync_state(organization),
+        **sync_state,
     }
-    context["shown_keys"] = {heading.column.key for heading in context["headings"]}
     template = {"list": "users/_list.html", "explorer": "users/_explorer.html", "sync-state": "users/_sync_state.html"}
     partial = template.get(request.htmx.target or "") if request.htmx else None
     if partial is None:
@@ -145,25 +152,54 @@ def user_list(request: OrganizationRequest) -> HttpResponse:
     return response
 
 
-def _lines(request: OrganizationRequest, rows: Sequence[AccountRow], picked_pks: Container[int]) -> list[Line]:
-    """The rows with their menus, each of which is made once for all people of whom the same can be done."""
-    organization, template = organization_of(request), get_template("users/_row_menu.html")
-    shared = {
-        "organization": organization,
-        "access": request.access,
-        "act_url": reverse("operations:act", args=[organization.slug]),
-        "pk": ANY_PK,
-    }
-    made: dict[tuple[MenuAction, ...], str] = {}
+def _lines(
+    request: OrganizationRequest,
+    rows: Sequence[AccountRow],
+    columns: Sequence[Column],
+    *,
+    picked_pks: Container[int],
+    may_select: bool,
+) -> list[SafeString]:
+    """The rows of the table with their menus."""
+    organization = organization_of(request)
+    may_sync, may_exempt = request.access.may(Permission.SYNC), request.access.may(Permission.EXEMPT)
+    keys = [column.key for column in columns]
+    address = request.GET.copy()
+    address.pop("user", None)
+    link = f"?{address.urlencode()}&user=" if address else "?user="
     lines = []
-    for row in rows:
+    for number, row in enumerate(rows):
         actions = menu_actions(row, request.access)
-        if actions not in made:
-            made[actions] = template.render({**shared, "actions": actions})
-        # Nothing but our own number is put into what the template has escaped.
-        menu = mark_safe(made[actions].replace(ANY_PK, str(row.pk)))
-        lines.append(Line(row, menu, row.pk in picked_pks))
+        menu = _menu(organization.slug, organization.is_from_file, may_sync, may_exempt, actions)
+        lines.append(
+            table_row(
+                row,
+                number=number,
+                columns=keys,
+                # Nothing but our own number is put into what the template has escaped.
+                menu=mark_safe(menu.replace(ANY_PK, str(row.pk))),
+                link=f"{link}{row.pk}",
+                may_select=may_select,
+                is_picked=row.pk in picked_pks,
+            )
+        )
     return lines
+
+
+@lru_cache(maxsize=512)
+def _menu(slug: str, is_from_file: bool, may_sync: bool, may_exempt: bool, actions: tuple[MenuAction, ...]) -> str:
+    """The menu of everybody of whom the same can be done; ANY_PK stands for the person's key."""
+    return get_template("users/_row_menu.html").render(
+        {
+            "slug": slug,
+            "is_from_file": is_from_file,
+            "may_sync": may_sync,
+            "may_exempt": may_exempt,
+            "act_url": reverse("operations:act", args=[slug]),
+            "actions": actions,
+            "pk": ANY_PK,
+        }
+    )
 
 
 def _query(params: QueryDict, filters: AccountFilters, ordering: str, limit: int, current: View | None) -> QueryDict:
@@ -197,7 +233,7 @@ def _count(
 
 
 def _views(
-    request: OrganizationRequest, counts: DashboardCounts, filters: AccountFilters, ordering: str
+    request: OrganizationRequest, counts: DashboardCounts, filters: AccountFilters, ordering: str, version: str
 ) -> tuple[list[View], View | None]:
     """The tabs, and the saved view that the address names."""
     organization, access = organization_of(request), request.access
@@ -215,7 +251,7 @@ def _views(
     saved: list[SavedView] = list(visible_views(organization, access.operator))
     asked = {str(view.pk): AccountFilters.parse(view.params)[0] for view in saved}
     asked["contractors"] = AccountFilters.parse(QueryDict(contractors))[0]
-    counted = view_counts(organization, asked)
+    counted = view_counts(organization, asked, version=version)
     key = request.GET.get("view", "")
     chosen = next((view for view in saved if str(view.pk) == key), None)
     now = filters.query_string()
@@ -243,8 +279,16 @@ def _views(
     return tabs, current
 
 
-def _headings(columns: tuple[Column, ...], ordering: str) -> list[Heading]:
-    return [_heading(column, ordering) for column in columns]
+def _sorts(address: QueryDict, ordering: str) -> list[Sort]:
+    """Every way to sort. Links keep the filters and begin with the first page, nobody's panel open."""
+    kept = address.copy()
+    for name in ("ordering", "cursor", "user"):
+        kept.pop(name, None)
+    start = f"?{kept.urlencode()}&" if kept else "?"
+    return [
+        Sort(capfirst(sort_sentence(name).removeprefix("Sorted by ")), f"{start}ordering={name}", name == ordering)
+        for name in ORDERINGS
+    ]
 
 
 def _heading(column: Column, ordering: str) -> Heading:
@@ -284,7 +328,8 @@ def _bulk_group_actions(access: Access) -> tuple[tuple[str, str], ...]:
 
 def _sync_state(organization: Organization) -> dict[str, Any]:
     """The sync that the list shows, one that is under way, and the last one's failure."""
-    newest, merged = latest_sync(organization), latest_merged_sync(organization)
+    newest = latest_sync(organization)
+    merged = newest if newest is not None and newest.status in MERGED else latest_merged_sync(organization)
     is_open = newest is not None and newest.status in SyncRun.OPEN
     failed = newest if newest is not None and newest.status == SyncRun.Status.FAILED else None
     return {"merged_sync": merged, "open_sync": newest if is_open else None, "failed_sync": failed}

@@ -22,6 +22,7 @@ from apps.users.registries import KINDS
 from apps.users.selectors import person_detail
 from apps.users.selectors.timeline import timeline, whole_timeline
 from apps.users.views.common import account_of, back_to, is_in_force, menu_actions, varied
+from apps.users.views.table import account_badge, membership_badge
 from aum.atlassian.errors import AtlassianError
 from aum.common.csv import neutralise
 from aum.common.errors import DomainError, Missing
@@ -53,6 +54,8 @@ def _person_context(
     return {
         "person": detail,
         "row": detail.row,
+        "account_badge": account_badge(detail.row.account_status, detail.row.account_status_label),
+        "membership_badge": membership_badge(detail.row.membership_status, detail.row.membership_status_label),
         "actions": menu_actions(detail.row, request.access),
         "entries": page.entries,
         "older": page.older.isoformat() if page.older else "",

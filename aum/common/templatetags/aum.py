@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -43,7 +44,13 @@ BADGES: dict[str, tuple[str, str, str]] = {
 }
 
 
+def cut(text: str, letters: int) -> str:
+    """`text`, or its beginning with an ellipsis: `letters` at most."""
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
 @register.simple_tag
+@functools.cache
 def icon(name: str, classes: str = "") -> SafeString:
     """`{% icon "eye" %}`: the inline SVG; a name that does not exist raises KeyError."""
     return format_html(
@@ -65,7 +72,7 @@ def badge(kind: str, text: str = "", icon_name: str = "") -> SafeString:
 def group_tag(group: Any, shown: int = 0) -> SafeString:
     """`{% group_tag tag 15 %}`: a group's name, cut after `shown` letters, marked where it grants administration."""
     name = str(group.name)
-    text = f"{name[: shown - 1]}…" if shown and len(name) > shown else name
+    text = cut(name, shown) if shown else name
     if not group.is_administrative:
         return format_html('<span class="tag" title="{}">{}</span>', name, text)
     said = ", grants administration"
