@@ -56,7 +56,7 @@ def servers() -> Iterator[dict[str, str]]:
         return
     from tests.runtime_servers import postgres, valkey
 
-    with postgres() as database_url, valkey() as redis_url:
+    with postgres(**common.POSTGRES) as database_url, valkey() as redis_url:
         environ = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "aum.settings_test",

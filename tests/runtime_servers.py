@@ -17,10 +17,10 @@ from aum.runtime.embedded import EmbeddedPostgres, EmbeddedValkey
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
+def postgres(**settings: str) -> Iterator[str]:
     """A new PostgreSQL server; yields its DATABASE_URL (superuser `aum`, empty database `aum`)."""
     with _folder("aum-postgres-") as folder:
-        server = EmbeddedPostgres(folder / "data", password=secrets.token_urlsafe(16), durable=False)
+        server = EmbeddedPostgres(folder / "data", password=secrets.token_urlsafe(16), durable=False, settings=settings)
         server.start()
         try:
             yield server.url

@@ -6,7 +6,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apps.operations.models import Operation, SafeguardChange
-from apps.operators.context import nav_counts
+from apps.operators.context import nav_counts, nav_seconds
 from apps.organizations.models import Organization
 from apps.rules.models import CleanupRule
 from apps.savings.selectors import open_count
@@ -35,3 +35,4 @@ def _approvals(organization: Organization) -> int:
 def register() -> None:
     """Fill the registry of `apps.operators.context`."""
     nav_counts.update(users=_users, exemptions=_exemptions, rules=_rules, approvals=_approvals, insights=open_count)
+    nav_seconds.update(users=60)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -154,7 +155,8 @@ class _Server:
 class EmbeddedPostgres(_Server):
     """A PostgreSQL server of our own, with the database `database` owned by the superuser `aum`.
 
-    `durable=False` turns fsync off, for tests. `bound=False` lets the server outlive the caller.
+    `durable=False` turns fsync off, for tests. `bound=False` lets the server outlive the caller. `settings` replace the
+    evaluation server's own, which are for a small machine.
     Started by root it runs as the owner of the data folder, or as `nobody`: PostgreSQL refuses root.
     """
 
@@ -174,11 +176,13 @@ class EmbeddedPostgres(_Server):
         durable: bool = True,
         bound: bool = True,
         log_path: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(data_dir, port=port, bound=bound, log_path=log_path)
         self.password = password
         self.database = database
         self.durable = durable
+        self.settings = settings or {}
 
     @property
     def url(self) -> str:
@@ -299,6 +303,7 @@ class EmbeddedPostgres(_Server):
         }
         if not self.durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "4GB"}
+        settings |= self.settings
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(postgres_program("postgres")), "-D", str(self.data_dir), "-p", str(self.port), *options]
 

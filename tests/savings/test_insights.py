@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import time_machine
 from django.core.cache import cache
 from django.db import transaction
 from django.http import QueryDict
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,10 +23,12 @@ from apps.pricing.selectors import seats
 from apps.rules.forms import start_values
 from apps.rules.people import matching_q
 from apps.rules.services import create_rule
-from apps.savings.selectors import insights
+from apps.savings.selectors import Insight, insights
 from apps.users.models import Account
 from apps.users.predicates import Context
+from apps.users.products import bit_of
 from apps.users.selectors import AccountFilters, dashboard_counts
+from apps.users.services import set_exemption
 from tests.users.conftest import make_group, plain_organization
 from tests.users.test_predicates import GRANTS, NOW, accounts, store
 
@@ -89,3 +93,24 @@ def test_numbers_and_rules_of_take_action_agree_with_the_sandboxs_people(
         tried += bool(insight.count)
 
     assert tried >= 4
+
+
+def test_who_is_exempt_is_in_no_number(synced: Organization) -> None:
+    def idle() -> dict[str, Insight]:
+        return {insight.key: insight for insight in insights(synced, 30) if insight.rule_params}
+
+    before = idle()
+    everywhere = before["inactive_everywhere"]
+    spared = list(Account.objects.filter(pk__in=sorted(listed(synced, everywhere.list_query))[:3]))
+    until = timezone.now() + timedelta(days=9)
+    for account in spared:
+        set_exemption(organization=synced, account=account, reason="on leave", until=until, actor=Actor.system("test"))
+
+    cache.clear()  # done once the exemption is committed, which a test never is
+
+    check(synced, 30)
+    after = idle()
+    assert everywhere.count - after["inactive_everywhere"].count == len(spared) == 3
+    for product, number in everywhere.by_product.items():
+        held = sum(bool(bit_of(product) & account.products) for account in spared)
+        assert number - after["inactive_everywhere"].by_product[product] == held

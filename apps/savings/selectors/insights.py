@@ -26,10 +26,11 @@ from apps.organizations.selectors import EXPIRY_WARNING_DAYS, credential_states
 from apps.rules.models import CleanupRule, NoticeStep
 from apps.savings.models import InsightDecision
 from apps.savings.selectors.ledger import Books
-from apps.users.cache import version_key
 from apps.users.models import Account, Exemption, Product
-from apps.users.predicates import Context, holds_q
+from apps.users.predicates import Context, holds_q, unknown_q
 from apps.users.selectors import AccountFilters, latest_merged_sync
+from apps.users.selectors.counts import mirror_version
+from apps.users.selectors.tally import TOTAL, tally
 from apps.users.selectors.words import short_label
 from aum.common.errors import Missing
 from aum.common.money import Amounts
@@ -158,8 +159,13 @@ def _decisions(organization: Organization, now: datetime) -> dict[str, InsightDe
 
 
 def _about_people(organization: Organization, days: int, now: datetime) -> list[Insight]:
-    hygiene = [_counted(organization, blank, now) for blank in _hygiene()]
-    return [*_counted_together(organization, _idle(days), now), *hygiene, *_unused(organization, now)]
+    version = mirror_version(organization, latest_merged_sync(organization))
+    hygiene = [_counted(organization, blank, now, version) for blank in _hygiene()]
+    idle = _idle(days)
+    about = [[blank.params for blank in idle], UNUSED_DAYS]
+    figures = _cached(organization, version, about, lambda: _figures_together(organization, idle, now))
+    counted = [replace(one, count=figures[one.key], by_product=figures[f"{one.key} by product"]) for one in idle]
+    return [*counted, *hygiene, *_unused(figures)]
 
 
 def _idle(days: int) -> list[Insight]:
@@ -249,57 +255,68 @@ def _hygiene() -> list[Insight]:
     ]
 
 
-def _counted(organization: Organization, blank: Insight, now: datetime) -> Insight:
+def _counted(organization: Organization, blank: Insight, now: datetime, version: str) -> Insight:
     """The insight with its count and the licences of the people counted, by product."""
-    figures = _cached(organization, blank.params, lambda: _figures(organization, blank.params, now))
+    figures = _cached(organization, version, blank.params, lambda: _figures(organization, blank.params, now))
     return replace(blank, count=figures["count"], by_product=figures["products"])
 
 
-def _counted_together(organization: Organization, blanks: list[Insight], now: datetime) -> list[Insight]:
-    """The findings about idle people in one pass over everybody (PERFORMANCE.md 7)."""
-    figures = _cached(
-        organization, [blank.params for blank in blanks], lambda: _figures_together(organization, blanks, now)
-    )
-    return [
-        replace(blank, count=figures[blank.key]["count"], by_product=figures[blank.key]["products"]) for blank in blanks
-    ]
+def _figures_together(organization: Organization, idle: list[Insight], now: datetime) -> dict[str, Any]:
+    """The findings about idle people and about unused products, in one pass over who could work (PERFORMANCE.md 7).
 
+    Who is exempt is taken off afterwards: asked of each person, it keeps PostgreSQL to one process.
+    """
+    context = Context.of(organization, now=now)
+    people = Account.objects.of(organization).filter(_meets(_USABLE, context))
+    shared = {product: holds_q((product,)) for product in Product.values}
+    shared["not protected"] = _meets({"protected": "false"}, context)
+    since = context.cutoff(UNUSED_DAYS)
+    used = {
+        f"{product} used": Q(**{f"{product}_last_active_at__gte": since}) | unknown_q((product,))
+        for product in Product.values
+    }
+    figures, left_out = dict[str, Q](), _USABLE | _LEFT_ALONE
+    for blank in idle:
+        assert left_out.items() <= blank.params.items(), blank.key
+        own = {name: value for name, value in blank.params.items() if name not in left_out}
+        figures[blank.key] = _meets(own, context)
+    everybody = tally(people, shared, {**figures, **used})
+    exempt = tally(people.filter(_meets({"exempt": "true"}, context)), shared, figures)
 
-def _figures_together(organization: Organization, blanks: list[Insight], now: datetime) -> dict[str, Any]:
-    context, wanted = Context.of(organization, now=now), dict[str, Any]()
-    for blank in blanks:
-        filters, errors = AccountFilters.parse(blank.params)
-        assert not errors, errors
-        condition = filters.as_q(context)
-        wanted[blank.key] = Count("pk", filter=condition)
-        if not blank.product:
-            wanted |= {f"{blank.key}_{p}": Count("pk", filter=condition & holds_q((p,))) for p in Product.values}
-    row = Account.objects.of(organization).aggregate(**wanted)
+    def left_alone(figure: str, *met: str) -> int:
+        return everybody.sum(figure, "not protected", *met) - exempt.sum(figure, "not protected", *met)
+
     return {
-        blank.key: {
-            "count": row[blank.key],
-            "products": {p: row[f"{blank.key}_{p}"] for p in Product.values} if not blank.product else {},
-        }
-        for blank in blanks
+        **{blank.key: left_alone(blank.key) for blank in idle},
+        **{
+            f"{blank.key} by product": {
+                product: left_alone(blank.key, product) for product in Product.values if not blank.product
+            }
+            for blank in idle
+        },
+        "held": {product: everybody.sum(TOTAL, product) for product in Product.values},
+        "used": {product: everybody.sum(f"{product} used", product) for product in Product.values},
     }
 
 
-def _figures(organization: Organization, params: dict[str, str], now: datetime) -> dict[str, Any]:
+def _meets(params: dict[str, str], context: Context) -> Q:
+    """The explorer's condition for these parameters of its address."""
     filters, errors = AccountFilters.parse(params)
     assert not errors, errors
-    people = Account.objects.of(organization).filter(filters.as_q(Context.of(organization, now=now)))
+    return filters.as_q(context)
+
+
+def _figures(organization: Organization, params: dict[str, str], now: datetime) -> dict[str, Any]:
+    people = Account.objects.of(organization).filter(_meets(params, Context.of(organization, now=now)))
     wanted = {product: Count("pk", filter=holds_q((product,))) for product in Product.values}
     row = people.aggregate(people=Count("pk"), **wanted)
     return {"count": row["people"], "products": {product: row[product] for product in Product.values}}
 
 
-def _cached(organization: Organization, about: Any, count: Callable[[], Any]) -> Any:
+def _cached(organization: Organization, version: str, about: Any, count: Callable[[], Any]) -> Any:
     """Counts hold until the mirror changes, and a quarter of an hour at most: a cut-off moves on by itself."""
-    run = latest_merged_sync(organization)
-    version = cache.get(version_key(organization.pk), "")
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
-    key = f"insights:{organization.pk}:{run.pk if run else 0}:{version}:{digest}"
-    return cache.get_or_set(key, count, CACHE_SECONDS)
+    return cache.get_or_set(f"insights:{organization.pk}:{version}:{digest}", count, CACHE_SECONDS)
 
 
 def _with_money(insight: Insight, books: Books) -> Insight:
@@ -313,24 +330,9 @@ def _with_money(insight: Insight, books: Books) -> Insight:
     return replace(insight, monthly=Amounts.total(books.worth(product, n) for product, n in freed.items() if n))
 
 
-def _unused(organization: Organization, now: datetime) -> list[Insight]:
+def _unused(figures: dict[str, Any]) -> list[Insight]:
     """Products that are held and that nobody used for a long time."""
-
-    def count() -> dict[str, list[int]]:
-        since = Context.of(organization, now=now).cutoff(UNUSED_DAYS)
-        usable, _errors = AccountFilters.parse(_USABLE)
-        people = Account.objects.of(organization).filter(usable.as_q(Context.of(organization, now=now)))
-        wanted: dict[str, Any] = {}
-        for product in Product.values:
-            held = holds_q((product,))
-            wanted[f"{product}_held"] = Count("pk", filter=held)
-            used = Q(**{f"{product}_last_active_at__gte": since}) | Q(**{f"{product}_activity": 1})
-            wanted[f"{product}_used"] = Count("pk", filter=held & used)
-        row = people.aggregate(**wanted)
-        return {product: [row[f"{product}_held"], row[f"{product}_used"]] for product in Product.values}
-
-    figures = _cached(organization, {"unused": UNUSED_DAYS}, count)
-    idle = [(product, held) for product, (held, used) in figures.items() if held and not used]
+    idle = [(product, held) for product, held in figures["held"].items() if held and not figures["used"][product]]
     return [
         Insight(
             key=f"unused_{product}",

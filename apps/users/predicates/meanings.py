@@ -190,29 +190,30 @@ class Partition(models.TextChoices):
     NO_LICENCE = "no_licence", "No licence"
 
 
-def partition_case(cutoff_at: datetime) -> Case:
-    """The account's Partition as an expression, in the precedence of DECISIONS.md §4.
+def partition_conditions(cutoff_at: datetime) -> tuple[tuple[Partition, Q], ...]:
+    """The first condition that an account meets tells its part (DECISIONS.md §4); inactive is who meets none.
 
     A status that Atlassian gives and AUM does not know makes the account unknown. Active: seen at `cutoff_at` or later,
     whatever else is unknown about it. No licence needs certainty: without a list of products it is not certain.
     """
+    is_off = Q(account_status__in=[AccountStatus.INACTIVE, AccountStatus.CLOSED]) | Q(is_for_deletion=True)
+    has_none = Q(membership_status=MembershipStatus.NO_MEMBERSHIP) | Q(products=0, has_unknown_activity=False)
+    is_strange = Q(account_status=AccountStatus.UNKNOWN) | Q(membership_status=MembershipStatus.UNKNOWN)
+    return (
+        (Partition.DEACTIVATED, is_off),
+        (Partition.SUSPENDED, Q(membership_status=MembershipStatus.SUSPENDED)),
+        (Partition.NO_LICENCE, has_none),
+        (Partition.UNKNOWN, is_strange),
+        (Partition.ACTIVE, Q(last_active_at__gte=cutoff_at)),
+        (Partition.UNKNOWN, Q(has_unknown_activity=True)),
+        (Partition.NEVER_ACTIVE, Q(last_active_at__isnull=True)),
+    )
+
+
+def partition_case(cutoff_at: datetime) -> Case:
+    """The account's Partition as an expression."""
     return Case(
-        When(
-            Q(account_status__in=[AccountStatus.INACTIVE, AccountStatus.CLOSED]) | Q(is_for_deletion=True),
-            then=Value(Partition.DEACTIVATED.value),
-        ),
-        When(membership_status=MembershipStatus.SUSPENDED, then=Value(Partition.SUSPENDED.value)),
-        When(
-            Q(membership_status=MembershipStatus.NO_MEMBERSHIP) | Q(products=0, has_unknown_activity=False),
-            then=Value(Partition.NO_LICENCE.value),
-        ),
-        When(
-            Q(account_status=AccountStatus.UNKNOWN) | Q(membership_status=MembershipStatus.UNKNOWN),
-            then=Value(Partition.UNKNOWN.value),
-        ),
-        When(last_active_at__gte=cutoff_at, then=Value(Partition.ACTIVE.value)),
-        When(has_unknown_activity=True, then=Value(Partition.UNKNOWN.value)),
-        When(last_active_at__isnull=True, then=Value(Partition.NEVER_ACTIVE.value)),
+        *(When(q, then=Value(part.value)) for part, q in partition_conditions(cutoff_at)),
         default=Value(Partition.INACTIVE.value),
         output_field=models.CharField(max_length=20),
     )

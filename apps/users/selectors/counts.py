@@ -6,17 +6,17 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
 from django.core.cache import cache
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from apps.organizations.models import Organization
 from apps.users.cache import version_key
-from apps.users.models import Account, AccountStatus, Group, MembershipStatus, Product, SyncRun
-from apps.users.predicates import Context, Partition, inactive_q, live_q, never_active_q, partition_case
+from apps.users.models import Account, AccountStatus, Activity, ClaimStatus, Group, MembershipStatus, Product, SyncRun
+from apps.users.predicates import Context, Partition, inactive_q, live_q, never_active_q, partition_conditions
 from apps.users.selectors.explorer import CappedCount, count_matching
 from apps.users.selectors.filters import AccountFilters
+from apps.users.selectors.tally import TOTAL, tally
 from apps.users.selectors.trust import latest_merged_sync
 from apps.users.text import like_pattern
 
@@ -93,32 +93,34 @@ def dashboard_counts(
 def _count(organization: Organization, days: int, context: Context) -> DashboardCounts:
     cutoff_at = context.cutoff(days)
     usable = Q(account_status=AccountStatus.ACTIVE, membership_status=MembershipStatus.ACTIVE, is_for_deletion=False)
-    wanted: dict[str, Any] = {
-        "total": Count("pk"),
-        "managed": Count("pk", filter=Q(claim_status=1)),
-        "external": Count("pk", filter=Q(claim_status=2)),
-        "idle_everywhere": Count("pk", filter=usable & inactive_q(cutoff_at=cutoff_at, now=context.now)),
+    parts = [(f"{place} {part}", part, q) for place, (part, q) in enumerate(partition_conditions(cutoff_at))]
+    figures = {
+        "managed": Q(claim_status=ClaimStatus.MANAGED),
+        "external": Q(claim_status=ClaimStatus.UNMANAGED),
+        "idle": inactive_q(cutoff_at=cutoff_at, now=context.now),
     }
     for product in Product.values:
         one = (product,)
-        wanted |= {
-            f"{product}_held": Count("pk", filter=usable & ~Q(**{f"{product}_activity": 0})),
-            f"{product}_idle": Count("pk", filter=usable & inactive_q(one, cutoff_at=cutoff_at, now=context.now)),
-            f"{product}_never": Count("pk", filter=usable & never_active_q(one, cutoff_at=cutoff_at, now=context.now)),
-        }
-    people = Account.objects.of(organization).filter(live_q()).annotate(part=partition_case(cutoff_at))
-    # By part and added up: as seven filters, the part of everybody would be worked out seven times.
-    parts = {found.pop("part"): found for found in people.order_by().values("part").annotate(**wanted)}
-    row = {name: sum(found[name] for found in parts.values()) for name in wanted}
+        figures[f"{product} held"] = ~Q(**{f"{product}_activity": Activity.NOT_APPLICABLE})
+        figures[f"{product} idle"] = inactive_q(one, cutoff_at=cutoff_at, now=context.now)
+        figures[f"{product} never"] = never_active_q(one, cutoff_at=cutoff_at, now=context.now)
+    people = Account.objects.of(organization).filter(live_q())
+    found = tally(people, {**{name: q for name, _part, q in parts}, "usable": usable}, figures)
+    sizes = dict.fromkeys(Partition.values, 0)
+    for met, counts in found.rows:
+        part = next((part for name, part, _q in parts if name in met), Partition.INACTIVE)
+        sizes[part.value] += counts[TOTAL]
     return DashboardCounts(
         days=days,
-        total=row["total"],
-        **{part: parts[part]["total"] if part in parts else 0 for part in Partition.values},
-        managed=row["managed"],
-        external=row["external"],
-        idle_everywhere=row["idle_everywhere"],
+        total=found.sum(),
+        **sizes,
+        managed=found.sum("managed"),
+        external=found.sum("external"),
+        idle_everywhere=found.sum("idle", "usable"),
         products=tuple(
-            ProductCounts(product, row[f"{product}_held"], row[f"{product}_idle"], row[f"{product}_never"])
+            ProductCounts(
+                product, *(found.sum(f"{product} {figure}", "usable") for figure in ("held", "idle", "never"))
+            )
             for product in Product.values
         ),
         counted_at=context.now,
