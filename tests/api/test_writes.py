@@ -419,6 +419,32 @@ def test_what_the_state_does_not_allow_is_said(path: str, code: str, client: API
     assert (answer.status_code, answer.json()["code"]) == (409, code)
 
 
+def test_who_only_looks_holds_nobody_back_and_undoes_nothing(
+    client: APIClient, plain: Organization, operators: Callable[..., Operator]
+) -> None:
+    held = Operation.objects.create(
+        organization=plain,
+        kind="manual_operation",
+        mode="live",
+        status="held",
+        initiator="manual",
+        name="x",
+        actor_text="x",
+        action="suspend",
+        number=77,
+    )
+    viewer = APIClient()
+    viewer.force_login(operators(plain, "viewer@aum.example", "viewer"))
+    hold = {"accounts": [Account.objects.get(account_id="anna").pk], "reason": "on leave"}
+
+    answer = viewer.post(at(f"operations/{held.pk}/hold-rows/"), hold, format="json")
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_allowed")
+    assert "Only who may approve, or its author" in answer.json()["detail"]
+    assert viewer.post(at("accounts/anna/undo/"), {}, format="json").status_code == 403
+    assert client.post(at("accounts/nobody/undo/"), {}, format="json").status_code == 404
+    assert client.post(at("accounts/anna/undo/"), {}, format="json").status_code == 409
+
+
 def test_one_operator_confirms_by_count_and_password_and_never_by_token(client: APIClient, plain: Organization) -> None:
     Organization.objects.filter(pk=plain.pk).update(is_one_operator=True)
     owner = Operator.objects.get(email="owner@aum.example")

@@ -18,11 +18,15 @@ from apps.operations.services import run_planning
 from apps.operators.models import Operator
 from apps.organizations.models import Organization
 from apps.rules.models import CleanupRule
+from apps.rules.notice_values import MAX_STEPS
 from apps.rules.schedule import next_run
 from apps.rules.services import RuleInput, loosened, run_rule, update_rule
 from apps.rules.services.notices import owe_notices
+from apps.rules.values import clean
 from apps.users.models import Account, SyncRun
+from aum.common.errors import InvalidInput
 from tests.notifications.conftest import ACTOR, Mailbox, send_all
+from tests.rules.conftest import rule_input
 
 pytestmark = pytest.mark.django_db
 WHEN = datetime(2026, 9, 1, 4, tzinfo=UTC)
@@ -258,3 +262,39 @@ def test_fewer_days_of_warning_on_a_live_rule_wait_for_another_person(
     loosened.apply(change)
     rule.refresh_from_db()
     assert (rule.notices, rule.undeliverable) == ([], "act")
+
+
+def test_fewer_days_before_acting_without_a_notice_wait_for_another_person_and_more_do_not(
+    make_live: Callable[..., CleanupRule], make_template: Callable[..., EmailTemplate], operator: Operator
+) -> None:
+    rule = make_live(f"{make_template().pk}:7:person", undeliverable="act", undeliverable_days=9)
+
+    def save(days: int) -> int:
+        rule.refresh_from_db()
+        values = dataclasses.replace(RuleInput.of(rule), undeliverable_days=days)
+        changed = update_rule(
+            rule=rule,
+            values=values,
+            expected_version=rule.version,
+            actor=ACTOR,
+            operator=operator,
+            reason="The works council agreed.",
+        )
+        return changed.undeliverable_days
+
+    assert save(12) == 12
+    assert not SafeguardChange.objects.filter(status="pending").exists()
+    assert save(11) == 12
+    assert SafeguardChange.objects.get(status="pending").changes["undeliverable_days"] == ["12", "11"]
+
+
+def test_a_ladder_has_a_most_of_notices(
+    organization: Organization, make_template: Callable[..., EmailTemplate]
+) -> None:
+    templates = [make_template(f"T{number}").pk for number in range(MAX_STEPS + 1)]
+    steps = tuple(f"{pk}:{days}:person" for days, pk in enumerate(templates, start=1))
+
+    assert len(clean(rule_input(notices=steps[:-1]), organization).notices) == MAX_STEPS
+    with pytest.raises(InvalidInput) as refused:
+        clean(rule_input(notices=steps), organization)
+    assert refused.value.fields["notices"] == [f"Use at most {MAX_STEPS} notices."]

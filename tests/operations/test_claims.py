@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -16,6 +17,7 @@ from aum.common.clock import database_now
 from tests.operations.test_properties import acme, add_items, live_operation  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db
+SECONDS = 300
 WAYS = ("hashjoin", "mergejoin", "material", "hashagg", "indexscan")
 
 
@@ -39,3 +41,16 @@ def test_a_claim_takes_no_more_than_its_size_by_any_plan(
         token = uuid.uuid4()
         assert len(claims._take(operation, token, size, database_now())) == size
         assert OperationItem.objects.filter(lease_token=token).count() == size
+
+
+def test_next_is_what_is_due_first_and_a_claim_when_its_lease_ends(acme: Organization) -> None:  # noqa: F811
+    operation, now = live_operation(acme, status="running"), database_now()
+    one, two, three = Account.objects.order_by("pk")[:3]
+    assert claims.seconds_to_next(operation.pk) is None
+
+    add_items(operation, [one], status="claimed", lease_until=now + timedelta(seconds=SECONDS))
+    assert claims.seconds_to_next(operation.pk) == pytest.approx(SECONDS, abs=5)
+    add_items(operation, [two], next_read_at=now + timedelta(seconds=SECONDS / 2))
+    assert claims.seconds_to_next(operation.pk) == pytest.approx(SECONDS / 2, abs=5)
+    add_items(operation, [three], status="finished", outcome="done", finished_at=now)
+    assert claims.seconds_to_next(operation.pk) == pytest.approx(SECONDS / 2, abs=5)

@@ -8,6 +8,7 @@ from django.db.models import Count
 
 from apps.operations import services
 from apps.operations.models import LeftOut, Operation
+from apps.operations.planning import Refused, add_left_out
 from apps.operations.selection import AccountsSelection, ActionSpec
 from apps.operators.models import Operator
 from apps.organizations.models import Organization
@@ -90,3 +91,32 @@ def test_applied_plan_says_the_same_about_those_left_out(organization: Organizat
 
     assert said(applied) == said(preview)
     assert {account for account, _, _ in said(applied)} == {account.pk for account in some[2:]}
+
+
+def test_one_row_names_every_refusal_of_a_person_once(
+    organization: Organization, plan: Callable[..., Operation]
+) -> None:
+    people = list(Account.objects.of(organization).order_by("pk")[:3])
+    preview = plan("suspend", selection=AccountsSelection((people[0].account_id,)), mode="safe")
+    LeftOut.objects.filter(operation=preview).delete()
+    first, second, third = people
+
+    add_left_out(
+        preview,
+        [
+            Refused(first.pk, "nothing_to_do", "Has it already."),
+            Refused(first.pk, "shared_group", "By staff."),
+            Refused(first.pk, "already_so", "Is so."),
+            Refused(first.pk, "shared_group", "By staff."),
+            Refused(first.pk, "protected", "By admins."),
+            Refused(second.pk, "already_so", "Is so."),
+            Refused(third.pk, "protected", ""),
+        ],
+    )
+
+    rows = LeftOut.objects.filter(operation=preview)
+    assert set(rows.values_list("account_id", "reason", "detail")) == {
+        (first.pk, "shared_group", "By staff. By admins."),
+        (second.pk, "already_so", "Is so."),
+        (third.pk, "protected", ""),
+    }

@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from apps.operations import services
 from apps.operations.models import LeftOut, Operation, OperationItem
@@ -224,7 +225,9 @@ def test_pages_lead_to_the_preview_of_an_undo(
     person = reverse("operations:undo_person", args=[organization.slug, some[0].pk])
 
     assert f"#{run.number}" in client.get(day).content.decode()
-    assert f"#{run.number}" in client.get(person).content.decode()
+    asked = client.get(person).content.decode()
+    assert f"#{run.number}" in asked
+    assert f"Undo for {escape(some[0])}" in asked
     assert client.get(day, {"day": "2020-01-01"}).status_code == 200
     assert client.get(day, {"day": "tomorrow"}).status_code == 422
     assert client.post(day, {"day": "2020-01-01"}).status_code == 422

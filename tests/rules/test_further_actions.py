@@ -51,6 +51,7 @@ from apps.users.models import (
     SavedView,
     SyncRun,
 )
+from apps.users.products import bits_of
 from apps.users.services import ViewInUse, change_view, delete_view
 from aum.common.errors import InvalidInput, NotAllowed
 from tests.rules.conftest import ACTOR, WEDNESDAY, made_live, rule_input
@@ -391,6 +392,16 @@ def test_rules_that_share_a_target_are_a_ladder_from_the_gentlest_rung_on(
     assert [rung.name for rung in ladder.rungs] == ["No Jira", "Asleep", "Out"]
 
 
+def test_rungs_of_one_action_stand_by_their_days(make_rule: MakeRule, organization: Organization) -> None:
+    for name, days in (("C", 90), ("B", 120), ("A", 100)):
+        make_rule(name=name, action="suspend", inactive_days=days)
+    make_rule(name="Out", action="deactivate", inactive_days=60)
+
+    (ladder,) = selectors.ladders(organization)
+
+    assert [rung.name for rung in ladder.rungs] == ["C", "A", "B", "Out"]
+
+
 @time_machine.travel(WEDNESDAY, tick=False)
 def test_a_suspended_person_reaches_the_next_rung_and_a_restore_resets_it(
     make_rule: MakeRule, make_account: MakeAccount, operator: Operator
@@ -444,6 +455,20 @@ def test_groups_contradict_only_where_they_are_the_same(
 
     with pytest.raises(RulesConflict):
         make_rule(name="Give same", action="add_to_group", action_groups=(one.pk, two.pk))
+
+
+def test_taking_a_product_contradicts_only_a_group_that_gives_it(
+    make_rule: MakeRule, make_account: MakeAccount, make_group: MakeGroup
+) -> None:
+    jira, wiki = (
+        make_group(name, are_grants_known=True, granted_products=bits_of([name])) for name in ("jira", "confluence")
+    )
+    make_account("ann", products=("jira", "confluence"))
+    make_rule(name="No Jira", action="remove_product_access", target_products=("jira",))
+    make_rule(name="Give wiki", action="add_to_group", action_groups=(wiki.pk,))
+
+    with pytest.raises(RulesConflict):
+        make_rule(name="Give Jira", action="add_to_group", action_groups=(jira.pk,))
 
 
 def test_at_run_time_the_gentler_rule_wins_and_it_is_logged(
