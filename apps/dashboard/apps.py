@@ -19,6 +19,14 @@ class DashboardConfig(AppConfig):
         register()
         records.register()
         on_sync_merged.append(_wish_for_history)
+        on_sync_merged.append(_forget_counts)
+
+
+def _forget_counts(run: "SyncRun") -> None:
+    """The navigation says at once how many users there are."""
+    from apps.operators.context import forget_counts
+
+    forget_counts(run.organization_id)
 
 
 def _wish_for_history(run: "SyncRun") -> None:

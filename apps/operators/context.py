@@ -215,6 +215,11 @@ def counts_of(organization: Organization) -> dict[str, int]:
     return {key: known[name] for key, name in keys.items()}
 
 
+def forget_counts(organization_id: int) -> None:
+    """Count anew for the next page: everybody was just read."""
+    cache.delete_many([f"nav-count:{organization_id}:{key}" for key in nav_counts])
+
+
 def shell(request: HttpRequest) -> dict[str, Any]:
     """Context processor: `access`, `organization`, and `shell`, whose parts run queries only where they are shown."""
     access: Access = getattr(request, "access", None) or Access.none()

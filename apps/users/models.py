@@ -362,6 +362,8 @@ class SyncRun(OrganizationOwned):
         CANCELLED = "cancelled", "Cancelled"
 
     OPEN = (Status.QUEUED, Status.RUNNING)
+    # Not by key alone: what was written down later, as the demo's past is, may have happened earlier.
+    NEWEST_FIRST = ("-created_at", "-id")
 
     class Source(models.TextChoices):
         API = "api", "Atlassian"

@@ -18,12 +18,16 @@ from apps.operations.models import Approval, Operation, OperationItem
 from apps.organizations.models import Organization
 from apps.rules.models import CleanupRule
 from apps.users.models import Account, AccountStatus, Exemption, MembershipStatus, SyncRun
+from apps.users.selectors import data_trust, latest_merged_sync, latest_sync
+from apps.users.selectors.imports import product_places
 
 
 def test_the_demo_gets_a_labelled_past_that_fits_its_people_and_the_chain(synced: Organization) -> None:
     assert make_records_history(synced) is False
     Organization.objects.filter(pk=synced.pk).update(is_demo=True)
     synced.refresh_from_db()
+    shown, places = SyncRun.objects.of(synced).get(), product_places(synced)
+    assert places
     began = time.monotonic()
 
     assert make_records_history(synced) is True
@@ -31,6 +35,11 @@ def test_the_demo_gets_a_labelled_past_that_fits_its_people_and_the_chain(synced
     assert time.monotonic() - began < 20
     assert make_records_history(synced) is False
     assert SyncRun.objects.of(synced).count() > 90
+    # The past was written down after the sync that the mirror shows, and is older all the same.
+    assert latest_merged_sync(synced) == shown
+    assert latest_sync(synced) == shown
+    assert data_trust(synced).sync_run == shown
+    assert product_places(synced) == places
     assert Approval.objects.of(synced).exists()
     rules = CleanupRule.objects.of(synced)
     assert {rule.mode for rule in rules} == {"safe"}

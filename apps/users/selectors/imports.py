@@ -105,7 +105,9 @@ class ProductPlace:
 
 def product_places(organization: Organization) -> list[ProductPlace]:
     """The products on the sites as the last merged sync found them, by name."""
-    run = SyncRun.objects.of(organization).filter(status__in=MERGED).order_by("-id").only("found").first()
+    run = (
+        SyncRun.objects.of(organization).filter(status__in=MERGED).order_by(*SyncRun.NEWEST_FIRST).only("found").first()
+    )
     rows = run.found.get("resources", []) if run else []
     found = {ari: ProductPlace(product, ari, site) for product, _, ari, site in rows}
     return sorted(found.values(), key=lambda place: place.label)

@@ -31,12 +31,12 @@ class DataTrust:
 
 def latest_sync(organization: Organization) -> SyncRun | None:
     """The newest sync, open or finished."""
-    return SyncRun.objects.of(organization).order_by("-id").first()
+    return SyncRun.objects.of(organization).order_by(*SyncRun.NEWEST_FIRST).first()
 
 
 def latest_merged_sync(organization: Organization) -> SyncRun | None:
     """The newest sync that the mirror shows."""
-    return SyncRun.objects.of(organization).filter(status__in=MERGED).order_by("-id").first()
+    return SyncRun.objects.of(organization).filter(status__in=MERGED).order_by(*SyncRun.NEWEST_FIRST).first()
 
 
 def last_trusted_sync(organization: Organization, *, before: int | None = None) -> SyncRun | None:
@@ -45,7 +45,7 @@ def last_trusted_sync(organization: Organization, *, before: int | None = None) 
     What a file filled is none: nothing that Atlassian gives later can have been lost since.
     """
     runs = SyncRun.objects.of(organization).filter(status__in=MERGED, is_trusted=True, source=SyncRun.Source.API)
-    return (runs.filter(pk__lt=before) if before else runs).order_by("-id").first()
+    return (runs.filter(pk__lt=before) if before else runs).order_by(*SyncRun.NEWEST_FIRST).first()
 
 
 def data_trust(organization: Organization, *, now: datetime | None = None) -> DataTrust:

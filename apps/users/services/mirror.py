@@ -288,7 +288,9 @@ def _group_keys(organization: Organization, people: Sequence[Person], place: Dir
 
 def _resources(organization: Organization) -> tuple[Resources, list[tuple[str, str, str]]]:
     """The products on the sites as the last merged sync found them."""
-    run = SyncRun.objects.of(organization).filter(status__in=MERGED).order_by("-id").only("found").first()
+    run = (
+        SyncRun.objects.of(organization).filter(status__in=MERGED).order_by(*SyncRun.NEWEST_FIRST).only("found").first()
+    )
     rows = run.found.get("resources", []) if run else []
     known = {(product, tail): (ari, site) for product, tail, ari, site in rows}
     return Resources(known), [(product, ari, site) for product, _, ari, site in rows]

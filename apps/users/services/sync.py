@@ -139,7 +139,9 @@ def _is_due(organization: Organization, now: datetime) -> bool:
     slot = now.replace(hour=organization.sync_hour_utc, minute=0, second=0, microsecond=0)
     if slot > now:
         slot -= timedelta(days=1)
-    newest = SyncRun.objects.of(organization).order_by("-id").values_list("created_at", flat=True).first()
+    newest = (
+        SyncRun.objects.of(organization).order_by(*SyncRun.NEWEST_FIRST).values_list("created_at", flat=True).first()
+    )
     return newest is not None and newest < slot
 
 

@@ -93,7 +93,7 @@ def accept_baseline(*, sync_run: SyncRun, reason: str, actor: Actor) -> SyncRun:
     if not reason.strip():
         raise InvalidInput(fields={"reason": ["Say why the new state is right."]})
     run: SyncRun = SyncRun.objects.select_for_update().select_related("organization").get(pk=sync_run.pk)
-    newest = SyncRun.objects.of(run.organization).filter(status__in=MERGED).order_by("-id").first()
+    newest = SyncRun.objects.of(run.organization).filter(status__in=MERGED).order_by(*SyncRun.NEWEST_FIRST).first()
     if run.status not in MERGED or run.is_trusted or newest is None or newest.pk != run.pk:
         raise BaselineRefused
     run.is_trusted = True
