@@ -54,6 +54,13 @@ class Started:
         variables: dict[str, str] = json.loads((self.data_dir / "run" / "env.json").read_text())
         return variables
 
+    def answers(self, path: str) -> int:
+        """The status of the answer; 0 where none came, as of a server whose databases come back."""
+        try:
+            return self.get(path)
+        except OSError:
+            return 0
+
     def get(self, path: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         connection.request("GET", path)
@@ -160,7 +167,7 @@ def test_the_web_server_answers_again_when_postgres_and_valkey_were_killed(first
         os.kill(pid, signal.SIGKILL)
 
     assert wait_for(lambda: first.log().count("was ended by SIGKILL") == 2)
-    assert wait_for(lambda: first.get("/readyz") in {200, 401, 403} and first.get("/login/") == 200, seconds=40)
+    assert wait_for(lambda: first.answers("/readyz") in {200, 401, 403} and first.answers("/login/") == 200, seconds=40)
 
 
 @pytest.mark.parametrize("name", ["gunicorn", "worker -n worker@", "worker -n runner@"])
