@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -20,8 +21,9 @@ from apps.operators.models import Operator
 from apps.organizations.models import Organization
 from apps.rules.forms import condition_choices
 from apps.rules.models import CleanupRule
+from apps.rules.services import LIVE_NEEDS_PREVIEW, run_rule
 from apps.users.models import Account, Group, SyncRun
-from tests.rules.conftest import make_organization
+from tests.rules.conftest import ACTOR, make_organization
 
 
 @pytest.fixture
@@ -105,6 +107,35 @@ def test_list_says_what_each_rule_does(
     assert "Runs globally" in page
     assert "90 days" in page
     assert "Never run" in page
+
+
+def test_list_says_how_often_and_about_whom(
+    make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client]
+) -> None:
+    external, people = {"name": "claim_status", "values": ("unmanaged",)}, {"name": "kind", "values": ("person",)}
+    make_rule(name="Weekly one", recurrence="weekly", weekdays=(0, 4), conditions=(external,))
+    make_rule(name="Monthly two", recurrence="monthly", month_day=15, conditions=(external, people))
+
+    page = sign_in("admin").get("/o/acme/rules/").content.decode()
+
+    for words in ("Weekly, Mon, Fri", "Monthly, ", "1 condition<", "2 conditions<"):
+        assert words in page, words
+
+
+def test_live_is_refused_with_the_reason_until_there_is_a_preview(
+    make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client], operator: Operator, trusted_sync: Any
+) -> None:
+    admin, rule = sign_in("admin"), make_rule(timezone="Asia/Kolkata")
+    address = reverse("rules:edit", args=["acme", rule.pk])
+    before = admin.get(address).content.decode()
+    operation = run_rule(rule=rule, actor=ACTOR, operator=operator)
+    run_planning(operation.pk)
+    after = admin.get(address).content.decode()
+
+    assert LIVE_NEEDS_PREVIEW in before
+    assert LIVE_NEEDS_PREVIEW not in after
+    # The rule's own hour beside the one in UTC.
+    assert re.search(r"00:30 UTC \(\w{3} 06:00 Asia/Kolkata\)", after)
 
 
 def test_views_show_only_their_rules(make_rule: Callable[..., CleanupRule], sign_in: Callable[..., Client]) -> None:
