@@ -21,6 +21,7 @@ from apps.organizations.models import Alert, Directory, Organization
 from apps.rules import compare, selectors
 from apps.rules.listeners import gentler_rule_gate, note_finished_run
 from apps.rules.models import CleanupRule, DueSlot
+from apps.rules.people import bound_to_view
 from apps.rules.services import (
     LiveNeedsPreview,
     RuleInput,
@@ -290,6 +291,15 @@ def test_a_view_that_is_no_longer_shared_stops_a_rule_that_it_narrows(
         preview_rule(rule=rule, actor=ACTOR, operator=operator)
     with pytest.raises(InvalidInput):
         edit(rule, operator, inactive_days=30)
+
+
+def test_a_deleted_rule_holds_no_view(make_rule: MakeRule, view: SavedView) -> None:
+    rule = make_rule(name="Externals out", saved_view=view.pk)
+    assert bound_to_view(rule.organization, view.pk) == ["rule “Externals out”"]
+
+    CleanupRule.objects.filter(pk=rule.pk).update(deleted_at=timezone.now())
+
+    assert bound_to_view(rule.organization, view.pk) == []
 
 
 def test_a_view_that_a_rule_uses_is_kept_and_changed_only_by_who_edits_rules(
