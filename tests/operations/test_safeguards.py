@@ -659,6 +659,26 @@ def test_licence_only_and_kind_wait_for_another_person_and_come_back_at_once(
     assert not bot.is_kind_released
 
 
+def test_what_is_no_longer_in_atlassian_is_not_released(
+    acme: Organization, author: Operator, approver: Operator, group: Group, client: Client
+) -> None:
+    states = {"account_status": 1, "membership_status": 1, "claim_status": 1, "management_source": 0}
+    bot = Account.objects.create(
+        organization=acme, account_id="bot-1", name="Build bot", kind=AccountKind.BOT, **states
+    )
+    client.force_login(author)
+    for name, pk in (("licence_only", group.pk), ("kind", bot.pk)):
+        client.post(reverse(f"operations:{name}", args=[acme.slug, pk]), {"reason": "Needed for the clean-up"})
+    Group.objects.update(vanished_at=timezone.now())
+    Account.objects.filter(pk=bot.pk).update(vanished_at=timezone.now())
+
+    for change, gone in zip(SafeguardChange.objects.of(acme).order_by("pk"), (group.name, "Build bot"), strict=True):
+        with pytest.raises(services.ChangeImpossible, match=f"{gone} is no longer in Atlassian"):
+            approve(change, approver)
+    Group.objects.update(vanished_at=None)
+    assert approve(SafeguardChange.objects.get(kind="licence_only"), approver).status == "approved"
+
+
 def test_rest_proposes_and_decides_but_never_by_a_token(
     acme: Organization, author: Operator, approver: Operator, group: Group, client: Client
 ) -> None:

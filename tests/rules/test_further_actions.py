@@ -14,10 +14,11 @@ from django.utils import timezone
 from apps.audit.models import AuditEvent
 from apps.operations.models import LeftOut, Operation, OperationItem, SafeguardChange
 from apps.operations.planning import STATES
-from apps.operations.services import NotApplicable, apply_preview, run_planning
+from apps.operations.services import ChangeImpossible, NotApplicable, apply_preview, approve_change, run_planning
 from apps.operators.models import Grant, Operator, Role
 from apps.operators.permissions import ROLE_PERMISSIONS
 from apps.organizations.models import Alert, Directory, Organization
+from apps.organizations.recorder import Actor
 from apps.rules import compare, selectors
 from apps.rules.listeners import gentler_rule_gate, note_finished_run
 from apps.rules.models import CleanupRule, DueSlot
@@ -571,6 +572,18 @@ def test_looser_safeguards_of_a_live_rule_wait_and_count_an_hour_after_the_appro
     rule = CleanupRule.objects.get()
     assert (rule.max_count, list(rule.protected_groups.all()), rule.edited_by) == (50, [], operator)
     assert loosened.obstacle(change) == "The rule's safeguards were changed since it was proposed."
+
+
+def test_a_looser_safeguard_of_a_deleted_rule_cannot_be_approved(
+    make_rule: MakeRule, operator: Operator, operators: Callable[..., Operator]
+) -> None:
+    rule = made_live(make_rule(max_count=20))
+    edit(rule, operator, reason="More", max_count=50)
+    change, approver = SafeguardChange.objects.get(), operators(rule.organization, "eve@example.com", "approver")
+    CleanupRule.objects.update(deleted_at=timezone.now())
+
+    with pytest.raises(ChangeImpossible, match=r"The rule was deleted\. Propose the change again\."):
+        approve_change(change=change, operator=approver, actor=Actor.operator(approver))
 
 
 def test_a_tighter_value_counts_at_once_and_ends_the_looser_one_that_waits(
