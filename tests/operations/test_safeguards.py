@@ -81,6 +81,13 @@ def value(organization: Organization, name: str) -> Any:
     return getattr(Organization.objects.get(pk=organization.pk), name)
 
 
+def build_bot(organization: Organization) -> Account:
+    states = {"account_status": 1, "membership_status": 1, "claim_status": 1, "management_source": 0}
+    return Account.objects.create(
+        organization=organization, account_id="bot-1", name="Build bot", kind=AccountKind.BOT, **states
+    )
+
+
 def signed_in(operator: Operator) -> Client:
     client = Client()
     client.force_login(operator)
@@ -619,10 +626,7 @@ def test_markup_in_a_reason_is_text(acme: Organization, author: Operator, approv
 def test_licence_only_and_kind_wait_for_another_person_and_come_back_at_once(
     acme: Organization, author: Operator, approver: Operator, group: Group, client: Client
 ) -> None:
-    states = {"account_status": 1, "membership_status": 1, "claim_status": 1, "management_source": 0}
-    bot = Account.objects.create(
-        organization=acme, account_id="bot-1", name="Build bot", kind=AccountKind.BOT, **states
-    )
+    bot = build_bot(acme)
     client.force_login(author)
     pages = [
         reverse("operations:licence_only", args=[acme.slug, group.pk]),
@@ -662,10 +666,7 @@ def test_licence_only_and_kind_wait_for_another_person_and_come_back_at_once(
 def test_what_is_no_longer_in_atlassian_is_not_released(
     acme: Organization, author: Operator, approver: Operator, group: Group, client: Client
 ) -> None:
-    states = {"account_status": 1, "membership_status": 1, "claim_status": 1, "management_source": 0}
-    bot = Account.objects.create(
-        organization=acme, account_id="bot-1", name="Build bot", kind=AccountKind.BOT, **states
-    )
+    bot = build_bot(acme)
     client.force_login(author)
     for name, pk in (("licence_only", group.pk), ("kind", bot.pk)):
         client.post(reverse(f"operations:{name}", args=[acme.slug, pk]), {"reason": "Needed for the clean-up"})
