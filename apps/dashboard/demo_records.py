@@ -91,7 +91,7 @@ def _syncs(organization: Organization) -> list[SyncRun]:
                 organization=organization,
                 status=SyncRun.Status.FAILED if has_failed else SyncRun.Status.SUCCEEDED,
                 initiator="automated",
-                started_by="Scheduler (demo)",
+                started_by=SyncRun.DEMO_PAST,
                 phase="merge",
                 people_seen=0 if has_failed else people,
                 people_total=people,

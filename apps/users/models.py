@@ -362,8 +362,8 @@ class SyncRun(OrganizationOwned):
         CANCELLED = "cancelled", "Cancelled"
 
     OPEN = (Status.QUEUED, Status.RUNNING)
-    # Not by key alone: what was written down later, as the demo's past is, may have happened earlier.
-    NEWEST_FIRST = ("-created_at", "-id")
+    # Who began the invented syncs of a demo's past, which are written down after its first real one.
+    DEMO_PAST = "Scheduler (demo)"
 
     class Source(models.TextChoices):
         API = "api", "Atlassian"

@@ -119,7 +119,7 @@ def _connection_page(
         "credentials": credential_states(organization),
         "checks": list(CapabilityCheck.objects.of(organization)),
         "coverage": coverage(organization),
-        "last_syncs": list(SyncRun.objects.of(organization).order_by(*SyncRun.NEWEST_FIRST)[:5]),
+        "last_syncs": list(SyncRun.objects.of(organization).order_by("-created_at", "-id")[:5]),
     }
     return render(request, "organizations/connection.html", context, status=status)
 

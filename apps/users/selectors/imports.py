@@ -20,10 +20,9 @@ from apps.users.models import (
     ImportRow,
     MembershipStatus,
     ProductAccess,
-    SyncRun,
 )
 from apps.users.products import label_of
-from apps.users.selectors.trust import MERGED
+from apps.users.selectors.trust import latest_merged_sync
 from aum.common.errors import Missing
 
 SAMPLES = 3
@@ -105,9 +104,7 @@ class ProductPlace:
 
 def product_places(organization: Organization) -> list[ProductPlace]:
     """The products on the sites as the last merged sync found them, by name."""
-    run = (
-        SyncRun.objects.of(organization).filter(status__in=MERGED).order_by(*SyncRun.NEWEST_FIRST).only("found").first()
-    )
+    run = latest_merged_sync(organization)
     rows = run.found.get("resources", []) if run else []
     found = {ari: ProductPlace(product, ari, site) for product, _, ari, site in rows}
     return sorted(found.values(), key=lambda place: place.label)

@@ -29,7 +29,7 @@ from apps.users.models import (
     SyncRun,
 )
 from apps.users.products import ORG_ADMIN_ROLES, SITE_ADMIN_ROLES, Resources, role_name
-from apps.users.selectors.trust import MERGED
+from apps.users.selectors.trust import MERGED, latest_merged_sync
 from apps.users.services.merge import MergeInput, merge_staged, recompute_accounts
 from apps.users.services.staging import OUTSIDE, StagedLine, Stager, copy_lines
 from aum.atlassian.schemas import Person
@@ -288,9 +288,7 @@ def _group_keys(organization: Organization, people: Sequence[Person], place: Dir
 
 def _resources(organization: Organization) -> tuple[Resources, list[tuple[str, str, str]]]:
     """The products on the sites as the last merged sync found them."""
-    run = (
-        SyncRun.objects.of(organization).filter(status__in=MERGED).order_by(*SyncRun.NEWEST_FIRST).only("found").first()
-    )
+    run = latest_merged_sync(organization)
     rows = run.found.get("resources", []) if run else []
     known = {(product, tail): (ari, site) for product, tail, ari, site in rows}
     return Resources(known), [(product, ari, site) for product, _, ari, site in rows]

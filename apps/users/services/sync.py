@@ -22,6 +22,7 @@ from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from apps.organizations.services import FromFileOnly, raise_alert, reader_for, unusable_credentials
 from apps.users.models import SyncRun
+from apps.users.selectors.trust import latest_sync
 from apps.users.services.staging import clear_staging
 from apps.users.services.sync_file import FileReading
 from apps.users.services.sync_reading import DirectoryReading
@@ -139,10 +140,8 @@ def _is_due(organization: Organization, now: datetime) -> bool:
     slot = now.replace(hour=organization.sync_hour_utc, minute=0, second=0, microsecond=0)
     if slot > now:
         slot -= timedelta(days=1)
-    newest = (
-        SyncRun.objects.of(organization).order_by(*SyncRun.NEWEST_FIRST).values_list("created_at", flat=True).first()
-    )
-    return newest is not None and newest < slot
+    newest = latest_sync(organization)
+    return newest is not None and newest.created_at < slot
 
 
 # --- working on one ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from apps.organizations.models import Organization
 from apps.organizations.recorder import Actor
 from apps.organizations.services import raise_alert, resolve_alert
 from apps.users.models import Account, SyncRun
-from apps.users.selectors.trust import MERGED, last_trusted_sync
+from apps.users.selectors.trust import MERGED, last_trusted_sync, latest_merged_sync
 from aum.common.errors import DomainError, InvalidInput
 
 ALERT_KEY = "data_trust"
@@ -93,7 +93,7 @@ def accept_baseline(*, sync_run: SyncRun, reason: str, actor: Actor) -> SyncRun:
     if not reason.strip():
         raise InvalidInput(fields={"reason": ["Say why the new state is right."]})
     run: SyncRun = SyncRun.objects.select_for_update().select_related("organization").get(pk=sync_run.pk)
-    newest = SyncRun.objects.of(run.organization).filter(status__in=MERGED).order_by(*SyncRun.NEWEST_FIRST).first()
+    newest = latest_merged_sync(run.organization)
     if run.status not in MERGED or run.is_trusted or newest is None or newest.pk != run.pk:
         raise BaselineRefused
     run.is_trusted = True
